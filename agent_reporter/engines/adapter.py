@@ -1,0 +1,114 @@
+"""What an engine's adapter is: facts about the engine, and a pure reader of what it prints.
+
+An adapter starts nothing and does no IO. It recognises its engine's command, asks the engine for output
+that a machine can read, and turns each line into observations; when the engine has ended, it judges the
+outcome from the exit status, the summary and the errors together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent_reporter.model.state import RestoreState
+
+
+class Stream(StrEnum):
+    """One of the two pipes an engine writes to."""
+
+    OUT = "out"
+    ERR = "err"
+
+
+class StopCause(StrEnum):
+    """Who asked for the stop of an engine."""
+
+    CONTROL_PLANE = "control_plane"
+    """A stop request of the control plane."""
+    HOST = "host"
+    """A SIGINT or SIGTERM that the wrapper got on this host and passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The engine has opened its repository and restores from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Absolute counters; None where the engine does not say.
+
+    `bytes_restored` and `total_bytes` are bytes, `files_restored` and `total_files` count files and
+    folders as the engine does.
+    """
+
+    bytes_restored: int | None = None
+    files_restored: int | None = None
+    total_bytes: int | None = None
+    total_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineError:
+    """One error the engine printed: of a path, or, with an empty path, of the whole restore."""
+
+    path: str
+    type: str
+    description: str
+    code: int = 0
+    details: str = ""
+
+
+Observation = Begun | Progress | EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a restore ended: a final state, a reason token, and sentences for a person."""
+
+    state: RestoreState
+    reason: str = ""
+    diagnostics: str = ""
+
+
+class OutputReader(Protocol):
+    """Reads the output of one run. Never raises, whatever the lines hold; its memory is bounded."""
+
+    def read_line(self, stream: Stream, line: str) -> Iterable[Observation]:
+        """Observations from one line, without its line end."""
+        ...
+
+    def outcome(self, returncode: int, stop: StopCause | None) -> Outcome:
+        """Judge the run after both pipes ended.
+
+        `returncode` is as `subprocess` gives it: negative for a signal. `stop` says who asked for a stop,
+        or None: only an engine that was asked to stop can have stopped.
+        """
+        ...
+
+
+class Adapter(Protocol):
+    """Facts about one engine."""
+
+    name: str
+    stop_signal: signal.Signals
+    """The first rung of the stop ladder, the one this engine cleans up after."""
+
+    def recognises(self, command: Sequence[str]) -> bool:
+        """Whether `command` starts this engine."""
+        ...
+
+    def prepare(
+        self, command: Sequence[str], environment: Mapping[str, str]
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment that make the engine print what the reader can read."""
+        ...
+
+    def reader(self) -> OutputReader:
+        """A reader for one run."""
+        ...
