@@ -1,0 +1,275 @@
+"""The loop that brings one restore's newest report to the control plane.
+
+    take_report -> keep -> next_step -> one request -> what it taught -> take_report ...
+
+A retry goes back to `take_report`: it tells what is newest then. What comes next is decided by
+`model.exchange`; this file waits and sends. One request is in flight a restore.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from agent_reporter.errors import SignInError, TransportError
+from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
+from agent_reporter.logs import get_logger
+from agent_reporter.model.exchange import (
+    Circumstances,
+    Ending,
+    Exchange,
+    Read,
+    Send,
+    Step,
+    after_no_answer,
+    after_patch,
+    after_read,
+    expire,
+    is_urgent,
+    next_step,
+)
+from agent_reporter.moment import Moment
+from agent_reporter.settings import WhenRefused
+
+if TYPE_CHECKING:
+    from agent_reporter.clock import Clock
+    from agent_reporter.control_plane.client import ControlPlane
+    from agent_reporter.model.report import Report
+    from agent_reporter.model.verdict import Answer
+    from agent_reporter.settings import Settings
+
+
+class Source(Protocol):
+    """Where the newest truth of one restore comes from: a job, or an orphan of the spool."""
+
+    restore_id: str
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is an engine that may say more."""
+        ...
+
+    @property
+    def awaits_stop(self) -> bool:
+        """Whether a stop request would be news to an engine that can be stopped."""
+        ...
+
+    def take_report(self) -> Report:
+        """The newest report."""
+        ...
+
+    def request_stop(self) -> None:
+        """The restore is to stop."""
+        ...
+
+    def settle(self, ending: Ending | None) -> None:
+        """The delivery is over; None if the report was left in the spool."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all deliveries of a process share. `turns` bounds their requests in flight."""
+
+    settings: Settings
+    clock: Clock
+    control_plane: ControlPlane
+    turns: asyncio.Semaphore
+
+
+class Delivery:
+    """One restore's delivery, until the control plane has its result or will never take it."""
+
+    def __init__(self, source: Source, keeper: Keeper, means: Means) -> None:
+        self.restore_id = source.restore_id
+        self.source = source
+        self.contacted = Moment()
+        """The control plane was asked about this restore, with or without an answer."""
+        self.over = Moment()
+        """There is nothing more to deliver."""
+        self._keeper = keeper
+        self._settings = means.settings
+        self._clock = means.clock
+        self._control_plane = means.control_plane
+        self._turns = means.turns
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._awake = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._is_waking = False
+        self._wakes_urgently = False
+        self._next_telling = 0.0
+        self._retry_at = self._clock.monotonic() + self._seconds_left(keeper.exchange)
+        self._drained_at: float | None = None
+        self._log = get_logger(restore_id=self.restore_id)
+
+    @property
+    def exchange(self) -> Exchange:
+        """Where the conversation with the control plane stands."""
+        return self._keeper.exchange
+
+    # Called from any thread.
+
+    def wake(self, *, urgent: bool) -> None:
+        """There is something new to take. A plain call where the loop is about to look anyway."""
+        if urgent:
+            self._wakes_urgently = True
+        if self._is_waking:
+            return
+        self._is_waking = True
+        with suppress(RuntimeError):  # the loop is closed: what counts is in the spool
+            self._loop.call_soon_threadsafe(self._wake_now)
+
+    def keep_result(self, report: Report) -> bool:
+        """Make the result durable. Where the disk will not have it, the control plane may: wait for that."""
+        problem = self._keeper.keep_result(report)
+        if not problem:
+            return True
+        self.wake(urgent=True)
+        if threading.get_ident() == self._loop_thread:
+            return False  # to wait here would keep the loop from delivering
+        self._log.warning("delivery.result_not_durable", problem=problem, hint="waiting for its delivery")
+        return self.over.wait_blocking(self._settings.drain_timeout)
+
+    # Called in the loop.
+
+    async def run(self) -> None:
+        """Deliver until there is nothing more to deliver, or a drain is over."""
+        while self.exchange.ending is None:
+            report = self.source.take_report()
+            self._learn(expire(self.exchange, report, self._clock.now(), self._settings.retention_period))
+            await self._keeper.keep(report)
+            step = next_step(self.exchange, report)
+            pause = self._pause(step, report)
+            if step is not None and pause <= 0:
+                await self._take(step, report)
+            elif self._is_drained(report, pause):
+                return
+            else:
+                await self._wait(step, pause)
+        await self._end(self.exchange.ending)
+
+    def drain(self, until: float) -> None:
+        """Deliver what can be delivered until then, on the monotonic clock, and leave the rest."""
+        self._drained_at = until
+        self._wakes_urgently = True
+        self._wake_now()
+
+    async def release(self) -> None:
+        """Leave what was not delivered in the spool. The loop has ended or was cancelled."""
+        if not self.over.has_happened:
+            await self._keeper.release()
+            self.source.settle(None)
+
+    def _wake_now(self) -> None:
+        self._is_waking = False
+        self._awake.set()
+        if self._wakes_urgently:
+            self._wakes_urgently = False
+            self._urgent.set()
+
+    def _pause(self, step: Step | None, report: Report) -> float:
+        now = self._clock.monotonic()
+        if now < self._retry_at:
+            return self._retry_at - now
+        if step is None or is_urgent(self.exchange, step, report):
+            return 0.0
+        return max(0.0, self._next_telling - now)
+
+    async def _wait(self, step: Step | None, pause: float) -> None:
+        """Until there is something new; or, with something to tell already, until it may be told."""
+        if step is None:
+            await self._clock.wait(
+                self._awake, self._settings.report_interval if self.source.is_live else None
+            )
+        else:
+            await self._clock.wait(
+                self._urgent, min(pause, PROGRESS_INTERVAL) if self.source.is_live else pause
+            )
+        self._awake.clear()
+        self._urgent.clear()
+
+    def _is_drained(self, report: Report, pause: float) -> bool:
+        if self._drained_at is None:
+            return False
+        return not report.is_final or self._clock.monotonic() + pause >= self._drained_at
+
+    async def _take(self, step: Step, report: Report) -> None:
+        """One request, and what it taught."""
+        if isinstance(step, Send):
+            self._next_telling = self._clock.monotonic() + self._settings.report_interval
+        try:
+            async with self._turns:
+                answer = await self._request(step)
+            learnt = self._interpret(step, report, answer)
+            if learnt.unsigned:
+                await self._control_plane.renew_token(answer)
+        except TransportError as problem:
+            learnt = after_no_answer(
+                self.exchange, step, str(problem), self._world(), uncertain=problem.uncertain
+            )
+        except SignInError as problem:
+            learnt = after_no_answer(self.exchange, step, str(problem), self._world(), uncertain=False)
+        self._learn(learnt)
+        self.contacted.happen()
+        if learnt.stop_requested:
+            self.source.request_stop()
+
+    async def _request(self, step: Step) -> Answer:
+        if isinstance(step, Read):
+            return await self._control_plane.read_restore(self.restore_id)
+        return await self._control_plane.update_restore(self.restore_id, step.operations)
+
+    def _interpret(self, step: Step, report: Report, answer: Answer) -> Exchange:
+        if isinstance(step, Read):
+            return after_read(self.exchange, report, answer, self._world())
+        return after_patch(self.exchange, step, answer, self._world())
+
+    def _world(self) -> Circumstances:
+        return Circumstances(self._clock.now(), self._clock.random(), self._settings.backoff)
+
+    def _learn(self, learnt: Exchange) -> None:
+        before, self._keeper.exchange = self.exchange, learnt
+        if learnt.not_before != before.not_before:
+            self._retry_at = self._clock.monotonic() + self._seconds_left(learnt)
+        if learnt.failure and learnt.failure != before.failure:
+            self._log.warning("delivery.failed", why=learnt.failure, attempt=learnt.attempt)
+        elif before.attempt and not learnt.attempt:
+            self._log.info("delivery.recovered", after=before.attempt)
+
+    def _seconds_left(self, exchange: Exchange) -> float:
+        """Until the next try. A wall clock that was set back does not make it longer than it can be."""
+        if exchange.not_before is None:
+            return 0.0
+        left = (exchange.not_before - self._clock.now()).total_seconds()
+        return min(max(left, 0.0), self._settings.retry_cap + self._settings.retry_after_cap)
+
+    async def _end(self, ending: Ending) -> None:
+        if not self.source.take_report().is_final:
+            self._log.error("delivery.over_early", ending=ending.value, why=self.exchange.failure)
+            if ending is Ending.ENDED_ELSEWHERE or self._settings.when_refused is WhenRefused.STOP:
+                self.source.request_stop()
+        report = await self._last_report()
+        if report is None:
+            return
+        known = self.exchange.acknowledged
+        if ending is Ending.ENDED_ELSEWHERE and known is not None and known.state is report.state:
+            ending = Ending.DELIVERED
+            self._keeper.exchange = replace(self.exchange, ending=ending)
+        if not ending.loses_nothing:
+            self._log.error("delivery.dead_letter", ending=ending.value, why=self.exchange.failure)
+        await self._keeper.settle(report, ending)
+        self.source.settle(ending)
+        self.over.happen()
+
+    async def _last_report(self) -> Report | None:
+        """The result, though nobody will take it; None if a drain is over before there is one."""
+        while not (report := self.source.take_report()).is_final:
+            if self._drained_at is not None:
+                return None
+            await self._clock.wait(self._awake, None)
+            self._awake.clear()
+        return report

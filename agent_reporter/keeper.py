@@ -1,0 +1,113 @@
+"""Keeps one restore's record: in memory always, in the spool whenever it has to outlive the process.
+
+States and results are kept at once, and so is each failure to deliver them, so that the backoff survives
+a restart. Mere progress is kept now and then: the control plane has it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent_reporter.errors import SpoolError
+from agent_reporter.logs import get_logger
+from agent_reporter.model.record import Record
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_reporter.clock import Clock
+    from agent_reporter.model.exchange import Ending
+    from agent_reporter.model.process_identity import ProcessIdentity
+    from agent_reporter.model.report import Report
+    from agent_reporter.spool import Entry
+
+PROGRESS_INTERVAL = 5.0
+"""Seconds between two records that differ in progress alone, and between two tries at a disk that fails."""
+
+
+class Keeper:
+    """One restore's record. Without an `entry`, as the spool cannot be used, it is kept in memory."""
+
+    def __init__(self, entry: Entry | None, record: Record, clock: Clock) -> None:
+        self.exchange = record.exchange
+        """Where the delivery stands; its loop sets it."""
+        self._entry = entry
+        self._destination = record.destination
+        self._clock = clock
+        self._kept: Record | None = None if entry is None else entry.record
+        self._engine = record.engine
+        self._undelivered_since: datetime | None = record.undelivered_since
+        self._next_progress = 0.0
+        self._next_try = 0.0
+        self._log = get_logger(restore_id=record.report.restore_id)
+
+    def name_engine(self, engine: ProcessIdentity) -> None:
+        """From now on the record says that `engine` does the restoring; it is kept with the next report."""
+        self._engine = engine
+        self._kept = None
+
+    async def keep(self, report: Report) -> None:
+        """Keep `report` and the exchange, if they have to be kept now."""
+        self._note_delivery(report)
+        if self._entry is None or not self._is_due(report):
+            return
+        record = self._compose(report)
+        try:
+            await asyncio.to_thread(self._entry.write, record)
+        except SpoolError as problem:
+            self._next_try = self._clock.monotonic() + PROGRESS_INTERVAL
+            self._log.error("spool.write_failed", problem=str(problem))
+            return
+        self._kept = record
+        self._next_progress = self._clock.monotonic() + PROGRESS_INTERVAL
+
+    def keep_result(self, report: Report) -> str:
+        """Keep the final `report`, blocking for the disk; returns what is wrong, or an empty text."""
+        if self._entry is None:
+            return "there is no spool"
+        try:
+            self._entry.write(self._compose(report))
+        except SpoolError as problem:
+            self._log.error("spool.write_failed", problem=str(problem))
+            return str(problem)
+        return ""
+
+    async def settle(self, report: Report, ending: Ending) -> None:
+        """The delivery is over: forget the record, or keep it as a dead letter."""
+        if self._entry is None:
+            return
+        if ending.loses_nothing:
+            await asyncio.to_thread(self._entry.discard)
+            return
+        try:
+            await asyncio.to_thread(self._entry.write, self._compose(report))
+        except SpoolError as problem:
+            self._log.error("spool.write_failed", problem=str(problem))
+        await asyncio.to_thread(self._entry.bury)
+
+    async def release(self) -> None:
+        """Leave the record in the spool for whoever works on it next."""
+        if self._entry is not None:
+            await asyncio.to_thread(self._entry.release)
+
+    def _compose(self, report: Report) -> Record:
+        return Record(self._destination, report, self.exchange, self._engine, self._undelivered_since)
+
+    def _is_due(self, report: Report) -> bool:
+        now = self._clock.monotonic()
+        if now < self._next_try:
+            return False
+        kept = self._kept
+        if kept is None or kept.report.state is not report.state:
+            return True
+        if (kept.exchange.attempt, kept.exchange.ending) != (self.exchange.attempt, self.exchange.ending):
+            return True
+        return kept.report is not report and now >= self._next_progress and kept.report != report
+
+    def _note_delivery(self, report: Report) -> None:
+        acknowledged = self.exchange.acknowledged
+        if acknowledged is not None and acknowledged.revision >= report.revision:
+            self._undelivered_since = None
+        elif self._undelivered_since is None:
+            self._undelivered_since = self._clock.now()

@@ -1,0 +1,364 @@
+"""Where the conversation with the control plane about one restore stands, and what comes next.
+
+Plain functions decide here; `delivery` acts. The rules are decisions 2 to 5 of `protocol.md`:
+
+- A patch with a non-final `/state` goes out only straight after a read that showed neither a stop request
+  nor a final state, so that it cannot erase a stop request. A result goes out at once; but after an
+  uncertain outcome it too is preceded by a read.
+- A 409 is answered by a read, then by what the read showed.
+- Counters alone may go out any time while the restore is in progress.
+- A 400 moves on to the next way of saying the same thing; when no way is left, progress is no longer told,
+  a state is skipped, a result becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from agent_reporter.errors import MalformedError
+from agent_reporter.model import patch, verdict
+from agent_reporter.model.acknowledged import Acknowledged
+from agent_reporter.model.backoff import Backoff
+from agent_reporter.model.dialect import Dialect, Progress, Way
+from agent_reporter.model.documents import count_of, object_of, text_of
+from agent_reporter.model.patch import Content, Operations
+from agent_reporter.model.state import RestoreState, may_follow
+from agent_reporter.model.times import format_time, parse_optional_time
+from agent_reporter.model.verdict import Answer, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from agent_reporter.model.report import Report
+
+
+class Ending(StrEnum):
+    """Why a delivery is over."""
+
+    DELIVERED = "delivered"
+    """The control plane has the result."""
+    DELIVERED_BARE = "delivered_bare"
+    """It has the state and the times of the result, and refused the rest."""
+    GONE = "gone"
+    """403, 404 or 405: it wants to hear nothing of this restore from us."""
+    REJECTED = "rejected"
+    """It refuses the result in every way there is to say it."""
+    ENDED_ELSEWHERE = "ended_elsewhere"
+    """The restore has a final state there that is not ours."""
+    EXPIRED = "expired"
+    """The result could not be delivered for as long as results are kept."""
+
+    @property
+    def loses_nothing(self) -> bool:
+        """Whether the control plane has all there was to tell."""
+        return self is Ending.DELIVERED
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The state of one conversation. Immutable: every answer gives the next one."""
+
+    acknowledged: Acknowledged | None = None
+    """None until the restore was read, or turned out not to be readable."""
+    dialect: Dialect = field(default_factory=Dialect)
+    readable: bool = True
+    """Whether the control plane lets us read the restore at all."""
+    fresh: bool = False
+    """The last thing that happened was a read: a state may be told."""
+    uncertain: bool = False
+    """A patch with `/state` may or may not have been carried out."""
+    contradicted: bool = False
+    """A 409 was the answer to the last patch."""
+    stop_requested: bool = False
+    """A read showed a stop request."""
+    unsigned: bool = False
+    """The last answer was a 401."""
+    refused: tuple[Content, int] | None = None
+    """What was answered 400 last, and how many ways of saying it were."""
+    attempt: int = 0
+    """Failures since the last delivered patch."""
+    not_before: datetime | None = None
+    """The next request is to wait until then."""
+    failure: str = ""
+    """The last failure in words, empty after a success."""
+    ending: Ending | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """What of it has to survive a restart, as a JSON object."""
+        return {
+            "acknowledged": None if self.acknowledged is None else self.acknowledged.to_document(),
+            "dialect": self.dialect.to_document(),
+            "uncertain": self.uncertain or self.contradicted,
+            "attempt": self.attempt,
+            "not_before": None if self.not_before is None else format_time(self.not_before),
+            "failure": self.failure,
+            "ending": None if self.ending is None else self.ending.value,
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Exchange:
+        """Read what `to_document` wrote; raises MalformedError for anything else."""
+        known = document.get("acknowledged")
+        try:
+            ending = None if document.get("ending") is None else Ending(document["ending"])
+        except ValueError as problem:
+            raise MalformedError(f"no ending: {problem}") from problem
+        return cls(
+            acknowledged=None
+            if known is None
+            else Acknowledged.from_document(object_of(document, "acknowledged")),
+            dialect=Dialect.from_document(object_of(document, "dialect")),
+            uncertain=bool(document.get("uncertain")),
+            attempt=count_of(document, "attempt"),
+            not_before=parse_optional_time(document.get("not_before")),
+            failure=text_of(document, "failure", ""),
+            ending=ending,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the restore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this patch, which tells `report` in this `way`."""
+
+    report: Report
+    way: Way
+    operations: Operations
+
+
+Step = Read | Send
+
+
+def next_step(exchange: Exchange, newest: Report) -> Step | None:
+    """What is to be done now; None if there is nothing to tell, or nobody to tell it to."""
+    if exchange.ending is not None:
+        return None
+    if exchange.acknowledged is None:
+        return Read()
+    if newest.is_final:
+        return _tell(exchange, Content.RESULT, newest, read_first=exchange.uncertain or exchange.contradicted)
+    if exchange.contradicted:
+        return Read() if exchange.readable else None
+    return _tell_unfinished(exchange, exchange.acknowledged, newest)
+
+
+def _tell_unfinished(exchange: Exchange, known: Acknowledged, newest: Report) -> Step | None:
+    if may_follow(known.state, newest.state) and not exchange.stop_requested:
+        if not exchange.readable and exchange.uncertain:
+            return None  # it cannot be known whether a stop was requested since: the result will tell
+        return _tell(exchange, Content.STATE, newest, read_first=True)
+    if newest.state is not RestoreState.IN_PROGRESS or exchange.dialect.progress is Progress.FINAL_ONLY:
+        return None
+    if exchange.dialect.progress is not Progress.WITH_STATE:
+        return _tell(exchange, Content.PROGRESS, newest, read_first=False)
+    if exchange.stop_requested or not patch.operations(
+        Content.PROGRESS, known, newest, exchange.dialect.spelling
+    ):
+        return None
+    return _tell(exchange, Content.STATE, newest, read_first=True)
+
+
+def _tell(exchange: Exchange, content: Content, newest: Report, *, read_first: bool) -> Step | None:
+    if read_first and exchange.readable and not exchange.fresh:
+        return Read()
+    ways = exchange.dialect.ways(content)
+    tried = exchange.refused[1] if exchange.refused and exchange.refused[0] is content else 0
+    way = ways[min(tried, len(ways) - 1)]
+    known = exchange.acknowledged or Acknowledged()
+    operations = patch.operations(way.content, known, newest, way.spelling)
+    return Send(newest, way, operations) if operations else None
+
+
+def is_urgent(exchange: Exchange, step: Step | None, newest: Report) -> bool:
+    """Whether a step waits for no tick: states and results do not, progress does."""
+    if step is None:
+        return False
+    if isinstance(step, Send):
+        return step.way.content.has_state and not _is_progress(exchange, newest)
+    return not _is_progress(exchange, newest)
+
+
+def _is_progress(exchange: Exchange, newest: Report) -> bool:
+    return exchange.acknowledged is not None and exchange.acknowledged.state is newest.state
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a decision needs of the world: the time, a number from 0 up to 1, and the settings of retries."""
+
+    now: datetime
+    random: float
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+def after_read(exchange: Exchange, newest: Report, answer: Answer, world: Circumstances) -> Exchange:
+    """The exchange after the restore was read."""
+    meaning = verdict.of(answer.status)
+    if answer.status == 200:
+        try:
+            known = (exchange.acknowledged or Acknowledged()).read(answer.document())
+        except MalformedError as problem:
+            return _failed(exchange, f"the restore could not be read: {problem}", world)
+        return _after_knowledge(exchange, newest, known, world)
+    if meaning is Verdict.SIGN_IN:
+        return _unsigned(exchange, verdict.explain(answer), world)
+    if meaning is Verdict.RETRY and answer.status != 501:
+        retry_after = verdict.retry_after_seconds(answer.retry_after, world.now)
+        return _failed(exchange, verdict.explain(answer), world, retry_after)
+    # A control plane that serves the one call of the authority and no reads: go on without.
+    return replace(
+        exchange, readable=False, acknowledged=exchange.acknowledged or Acknowledged(), fresh=False
+    )
+
+
+def _after_knowledge(
+    exchange: Exchange, newest: Report, known: Acknowledged, world: Circumstances
+) -> Exchange:
+    if known.state.is_final:
+        ours = newest.is_final and known.state is newest.state
+        if ours and known.ended_time == newest.ended_time:
+            known = replace(known, revision=newest.revision)
+        ending = Ending.DELIVERED if ours else Ending.ENDED_ELSEWHERE
+        return replace(
+            exchange,
+            acknowledged=known,
+            ending=ending,
+            uncertain=False,
+            contradicted=False,
+            failure="" if ours else f"the control plane has this restore as {known.state.value} already",
+        )
+    stop = exchange.stop_requested or known.state is RestoreState.STOP_REQUESTED
+    read = replace(
+        exchange,
+        acknowledged=known,
+        stop_requested=stop,
+        fresh=True,
+        unsigned=False,
+        uncertain=False,
+        contradicted=False,
+    )
+    if exchange.contradicted and known.state is not RestoreState.STOP_REQUESTED:
+        return replace(_failed(read, exchange.failure, world), fresh=False)
+    return read
+
+
+def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumstances) -> Exchange:
+    """The exchange after a patch was answered."""
+    spent = replace(exchange, fresh=False, unsigned=False)
+    match verdict.of(answer.status):
+        case Verdict.DELIVERED:
+            return _delivered(spent, step)
+        case Verdict.REJECTED:
+            return _rejected(spent, step, verdict.explain(answer), world)
+        case Verdict.GONE:
+            return replace(spent, ending=Ending.GONE, failure=verdict.explain(answer))
+        case Verdict.SIGN_IN:
+            return _unsigned(exchange, verdict.explain(answer), world)
+        case Verdict.RECONCILE:
+            return _contradicted(spent, step, answer)
+        case Verdict.RETRY:
+            if step.way.content.has_state and verdict.is_uncertain(answer.status):
+                spent = replace(spent, uncertain=True)
+            retry_after = verdict.retry_after_seconds(answer.retry_after, world.now)
+            return _failed(spent, verdict.explain(answer), world, retry_after)
+
+
+def _delivered(exchange: Exchange, step: Send) -> Exchange:
+    known = patch.after(step.way.content, exchange.acknowledged or Acknowledged(), step.report)
+    spelled = any(operation["path"] not in {"/state", "/errors"} for operation in step.operations)
+    ending = None
+    if step.report.is_final:
+        bare = step.way.content is Content.RESULT_ALONE
+        ending = Ending.DELIVERED_BARE if bare else Ending.DELIVERED
+    return replace(
+        exchange,
+        acknowledged=known,
+        dialect=exchange.dialect.settle(step.way) if spelled else exchange.dialect,
+        uncertain=False,
+        refused=None,
+        attempt=0,
+        not_before=None,
+        failure="" if ending is not Ending.DELIVERED_BARE else exchange.failure,
+        ending=ending,
+    )
+
+
+def _rejected(exchange: Exchange, step: Send, failure: str, world: Circumstances) -> Exchange:
+    content = _asked(step)
+    tried = 1 + (exchange.refused[1] if exchange.refused and exchange.refused[0] is content else 0)
+    told = replace(exchange, refused=(content, tried), failure=failure)
+    if tried < len(exchange.dialect.ways(content)):
+        return told
+    if content is Content.RESULT:
+        return replace(told, ending=Ending.REJECTED)
+    if content is Content.STATE and not _is_progress(exchange, step.report):
+        known = exchange.acknowledged or Acknowledged()
+        return replace(told, refused=None, acknowledged=known.skip_state(step.report.state))
+    if exchange.dialect.progress is Progress.COUNTERS:
+        return _failed(replace(told, refused=None), failure, world)
+    return replace(told, refused=None, dialect=exchange.dialect.without_progress())
+
+
+def _asked(step: Send) -> Content:
+    """What was to be told, whichever way it was told."""
+    match step.way.content:
+        case Content.RESULT_ALONE:
+            return Content.RESULT
+        case Content.STATE_ALONE:
+            return Content.STATE
+        case content:
+            return content
+
+
+def _contradicted(exchange: Exchange, step: Send, answer: Answer) -> Exchange:
+    failure = verdict.explain(answer)
+    if exchange.readable:
+        return replace(exchange, contradicted=True, failure=failure)
+    # Nothing can be read here: a 2xx is taken at its word, and a 409 after an uncertain result is its echo.
+    if answer.status < 300:
+        return _delivered(exchange, step)
+    ending = Ending.DELIVERED if step.report.is_final and exchange.uncertain else Ending.ENDED_ELSEWHERE
+    return replace(exchange, ending=ending, failure=failure)
+
+
+def _unsigned(exchange: Exchange, failure: str, world: Circumstances) -> Exchange:
+    """A first 401 is mended by signing in and going on at once; one after that is waited out."""
+    if exchange.unsigned:
+        return _failed(exchange, failure, world)
+    return replace(exchange, unsigned=True, fresh=False, failure=failure)
+
+
+def after_no_answer(
+    exchange: Exchange, step: Step, failure: str, world: Circumstances, *, uncertain: bool
+) -> Exchange:
+    """The exchange after a request got no answer, or could not be made at all."""
+    carried_state = isinstance(step, Send) and step.way.content.has_state
+    lost = replace(exchange, fresh=False, uncertain=exchange.uncertain or (uncertain and carried_state))
+    return _failed(lost, failure, world)
+
+
+def _failed(exchange: Exchange, failure: str, world: Circumstances, retry_after: float = 0.0) -> Exchange:
+    attempt = exchange.attempt + 1
+    delay = world.backoff.delay(attempt, world.random, retry_after)
+    return replace(
+        exchange,
+        fresh=False,
+        attempt=attempt,
+        not_before=world.now + timedelta(seconds=delay),
+        failure=failure,
+    )
+
+
+def expire(exchange: Exchange, newest: Report, now: datetime, retention: timedelta) -> Exchange:
+    """Give a result up that was not delivered within `retention` of its end."""
+    if exchange.ending is None and newest.ended_time is not None and now - newest.ended_time > retention:
+        return replace(exchange, ending=Ending.EXPIRED, failure=exchange.failure or "never answered")
+    return exchange

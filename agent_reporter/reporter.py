@@ -1,0 +1,335 @@
+"""The library's front door: wires spool, sign-in, deliveries and the stop watcher for one process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from agent_reporter.clock import Clock, SystemClock
+from agent_reporter.control_plane.client import ControlPlane, HttpSession
+from agent_reporter.control_plane.sign_in import SignIn
+from agent_reporter.control_plane.token_sources import choose_source
+from agent_reporter.delivery import Delivery, Means, Source
+from agent_reporter.errors import RestoreBusyError, RestoreEndedError, SpoolError
+from agent_reporter.job import Job
+from agent_reporter.keeper import Keeper
+from agent_reporter.logs import get_logger
+from agent_reporter.model.exchange import Exchange
+from agent_reporter.model.record import Record
+from agent_reporter.model.report import Report
+from agent_reporter.model.restore_id import checked_restore_id
+from agent_reporter.processes import is_alive, own_identity
+from agent_reporter.settings import Settings
+from agent_reporter.spool import Entry, Spool
+from agent_reporter.stop import StopWatcher
+from agent_reporter.takeover import Orphan, after_takeover
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from types import TracebackType
+
+    from agent_reporter.model.dialect import Dialect
+    from agent_reporter.model.process_identity import ProcessIdentity
+
+RESTART_SECONDS = 1.0
+"""A loop of ours that fails, which is a bug of ours, is started again after so long."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A restore that is being reported."""
+
+    delivery: Delivery
+    keeper: Keeper
+    task: asyncio.Task[None]
+
+
+class Reporter:
+    """Reports restores to the control plane, for as long as its block lasts."""
+
+    def __init__(
+        self, settings: Settings | None = None, *, clock: Clock | None = None, takes_over: bool = True
+    ) -> None:
+        """With no `settings` they are loaded from the environment and the system's file.
+
+        `takes_over` is whether orphans of the spool are delivered beside the restores of this process.
+        Raises ConfigurationError.
+        """
+        self.settings = Settings.load() if settings is None else settings
+        self._destination = self.settings.destination
+        self._clock = clock or SystemClock()
+        self._takes_over = takes_over
+        self._spool = Spool(self.settings.spool_dir)
+        self._http = HttpSession(self.settings)
+        self._source = choose_source(self.settings, self._http)
+        self._dialect = self.settings.dialect
+        self._open: dict[str, _Open] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Begin to report."""
+        await self._http.__aenter__()
+        sign_in = SignIn(self._source, self._clock, self.settings.backoff)
+        self.control_plane = ControlPlane(self.settings, self._http, sign_in)
+        turns = asyncio.Semaphore(self.settings.concurrency)
+        self._means = Means(self.settings, self._clock, self.control_plane, turns)
+        self._watcher = StopWatcher(self.settings, self._clock, self.control_plane, self._stoppable)
+        self._spawn("stop", self._watcher.run)
+        if self._takes_over:
+            self._spawn("takeover", self._take_over_orphans)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain: deliver for a bounded time, and leave what is left in the spool."""
+        try:
+            await self._drain()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for restore in self._open.values():
+                await restore.delivery.release()
+            await self._http.__aexit__(kind, problem, trace)
+
+    @asynccontextmanager
+    async def restore(self, restore_id: str) -> AsyncIterator[Job]:
+        """Report one restore: `async with reporter.restore(restore_id) as job`.
+
+        Leaving the block states the result, unless `job.finish` did: `failed` for an exception, `stopped`
+        for a stop, else `completed`, or `completed_with_errors` if there were errors. StopRequested ends
+        here; every other exception goes on.
+
+        Raises InvalidRestoreIdError; RestoreBusyError if another process or engine has this restore;
+        RestoreEndedError if a result of it still waits in the spool.
+        """
+        job = await self.open(restore_id)
+        try:
+            yield job
+        except BaseException as problem:
+            if not await asyncio.to_thread(job.leave, problem):
+                raise
+        else:
+            await asyncio.to_thread(job.leave, None)
+
+    @classmethod
+    @contextmanager
+    def in_background(
+        cls, settings: Settings | None = None, *, clock: Clock | None = None
+    ) -> Iterator[BackgroundReporter]:
+        """A reporter in a thread of its own, for engines without an event loop; raises ConfigurationError."""
+        reporter = cls(settings, clock=clock)
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        thread = threading.Thread(
+            target=_run_in_thread, args=(reporter, started), name="agent-reporter", daemon=True
+        )
+        thread.start()
+        loop, ended = started.result()
+        try:
+            yield BackgroundReporter(reporter, loop)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+            thread.join()
+
+    async def open(self, restore_id: str) -> Job:
+        """What `restore` enters; its caller sees to it that the job is finished or left."""
+        restore_id = checked_restore_id(restore_id)
+        if restore_id in self._open:
+            raise RestoreBusyError(restore_id, "this very process")
+        try:
+            entry = await asyncio.to_thread(self._spool.open, restore_id)
+        except SpoolError as problem:
+            _log.error("spool.unusable", restore_id=restore_id, problem=str(problem))
+            entry = None
+        record = Record(
+            self._destination, Report(restore_id), Exchange(dialect=self._dialect), own_identity()
+        )
+        if entry is not None and entry.record is not None:
+            try:
+                record = self._resume(entry.record)
+            except BaseException:
+                await asyncio.to_thread(entry.release)
+                raise
+        job = Job(record.report, self._clock.now, max_errors=self.settings.max_errors)
+        delivery = self._deliver(job, entry, record)
+        job.listen(delivery)
+        self._watcher.notice()
+        return job
+
+    async def contacted(self, job: Job, timeout: float) -> None:  # noqa: ASYNC109 - a bound that is promised
+        """Return once the control plane was asked about this restore, or after `timeout` seconds."""
+        if (restore := self._open.get(job.restore_id)) is not None:
+            waiter = asyncio.ensure_future(restore.delivery.contacted.wait())
+            sleeper = asyncio.ensure_future(self._clock.sleep(timeout))
+            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
+            waiter.cancel()
+            sleeper.cancel()
+
+    def name_engine(self, job: Job, engine: ProcessIdentity) -> None:
+        """Say which process restores, for whoever takes the restore over if this process dies."""
+        if (restore := self._open.get(job.restore_id)) is not None:
+            restore.keeper.name_engine(engine)
+
+    def exchange(self, job: Job) -> Exchange | None:
+        """Where the delivery of `job` stands; None once it is over."""
+        restore = self._open.get(job.restore_id)
+        return None if restore is None else restore.delivery.exchange
+
+    async def take_over(self) -> list[Orphan]:
+        """Own and deliver every orphan of the spool that belongs to this control plane and project."""
+        orphans = []
+        for entry in await asyncio.to_thread(lambda: list(self._spool.orphans())):
+            record = entry.record
+            if record is None or record.destination != self._destination:
+                await asyncio.to_thread(entry.release)
+                continue
+            orphan = Orphan(record, self._clock)
+            delivery = self._deliver(orphan, entry, after_takeover(record), spread=True)
+            self._spawn(
+                f"follow {orphan.restore_id}",
+                lambda orphan=orphan, delivery=delivery: orphan.follow(  # type: ignore[misc]  # bound early
+                    lambda: delivery.wake(urgent=True)
+                ),
+            )
+            orphans.append(orphan)
+            _log.info("takeover.done", restore_id=orphan.restore_id, state=record.report.state.value)
+        return orphans
+
+    async def delivered_all(self) -> None:
+        """Return once every delivery of this moment is over."""
+        await asyncio.gather(*(restore.delivery.over.wait() for restore in self._open.values()))
+
+    async def _take_over_orphans(self) -> None:
+        await self.take_over()
+
+    def _resume(self, record: Record) -> Record:
+        """What a new job goes on from, where the spool has this restore already."""
+        report = record.report
+        if record.destination != self._destination:
+            raise SpoolError(
+                f"restore {report.restore_id}: the spool holds it for {record.destination}. Deliver it there "
+                "with `agent-reporter flush` and those settings, or use another spool_dir."
+            )
+        if report.is_final:
+            raise RestoreEndedError(report.restore_id, report.state.value)
+        if record.engine is not None and record.engine != own_identity() and is_alive(record.engine):
+            raise RestoreBusyError(
+                report.restore_id, f"an engine that still runs, process {record.engine.pid}"
+            )
+        return replace(after_takeover(record), engine=own_identity())
+
+    def _deliver(
+        self, source: Source, entry: Entry | None, record: Record, *, spread: bool = False
+    ) -> Delivery:
+        keeper = Keeper(entry, record, self._clock)
+        delivery = Delivery(source, keeper, self._means)
+
+        async def run() -> None:
+            if spread:
+                await self._clock.sleep(self._clock.random() * self.settings.report_interval)
+            await delivery.run()
+            if delivery.over.has_happened:
+                self._dialect = _remember(self._dialect, delivery.exchange)
+                del self._open[source.restore_id]
+
+        task = self._spawn(f"deliver {source.restore_id}", run)
+        self._open[source.restore_id] = _Open(delivery, keeper, task)
+        return delivery
+
+    def _stoppable(self) -> list[Source]:
+        return [
+            restore.delivery.source
+            for restore in self._open.values()
+            if restore.delivery.source.awaits_stop and restore.delivery.exchange.ending is None
+        ]
+
+    def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._supervise(name, run), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Nothing of ours reaches the engine: a loop that fails is said loudly and started again."""
+        while True:
+            try:
+                await run()
+            except Exception:  # noqa: BLE001 - whatever it is, the other loops go on
+                _log.exception("reporter.loop_failed", loop=name)
+                await self._clock.sleep(RESTART_SECONDS)
+            else:
+                return
+
+    async def _drain(self) -> None:
+        until = self._clock.monotonic() + self.settings.drain_timeout
+        tasks = set()
+        for restore in self._open.values():
+            restore.delivery.drain(until)
+            tasks.add(restore.task)
+        if tasks:
+            bound = asyncio.create_task(self._clock.sleep(self.settings.drain_timeout))
+            everything = asyncio.create_task(_all(tasks))
+            await asyncio.wait({bound, everything}, return_when=asyncio.FIRST_COMPLETED)
+            bound.cancel()
+            everything.cancel()
+        left = [
+            restore_id for restore_id, restore in self._open.items() if not restore.delivery.over.has_happened
+        ]
+        if left:
+            _log.warning("reporter.left_in_spool", restores=left, spool=str(self.settings.spool_dir))
+
+
+class BackgroundReporter:
+    """A reporter whose loop runs in another thread."""
+
+    def __init__(self, reporter: Reporter, loop: asyncio.AbstractEventLoop) -> None:
+        self._reporter = reporter
+        self._loop = loop
+
+    @contextmanager
+    def restore(self, restore_id: str) -> Iterator[Job]:
+        """Report one restore: `with reporter.restore(restore_id) as job`. As `Reporter.restore` does."""
+        job = asyncio.run_coroutine_threadsafe(self._reporter.open(restore_id), self._loop).result()
+        try:
+            yield job
+        except BaseException as problem:
+            if not job.leave(problem):
+                raise
+        else:
+            job.leave(None)
+
+
+def _run_in_thread(
+    reporter: Reporter, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
+) -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+        async with reporter:
+            started.set_result((asyncio.get_running_loop(), ended))
+            await ended.wait()
+
+    try:
+        asyncio.run(main())
+    except BaseException as problem:  # noqa: BLE001 - it belongs to the thread that waits for the start
+        if started.done():
+            _log.exception("reporter.ended_badly")
+        else:
+            started.set_exception(problem)
+
+
+async def _all(tasks: set[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
+
+
+def _remember(dialect: Dialect, exchange: Exchange) -> Dialect:
+    """What one restore's delivery taught of the control plane's spelling is good for the next."""
+    if exchange.dialect.settled and not dialect.settled:
+        return replace(dialect, spelling=exchange.dialect.spelling, settled=True)
+    return dialect

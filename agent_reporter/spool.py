@@ -1,0 +1,295 @@
+"""The spool: the directory of undelivered reports, one file a restore, as a mail queue has one a message.
+
+    <restore_id>.json     the record: report, delivery, engine
+    <restore_id>.lock     locked by the owner for as long as it reports; names the owner
+    dead/                 dead letters: reports that the control plane will never take
+    aside/                files that could not be read, set aside
+
+A record whose lock nobody holds is an orphan: its owner died. Whoever works on the spool next takes it over.
+All calls here block for the disk, and are made from threads that may.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent_reporter import processes
+from agent_reporter.durable import (
+    PRIVATE_DIRECTORY,
+    PRIVATE_FILE,
+    Reserve,
+    replace_file,
+    sync_directory,
+    write_whole,
+)
+from agent_reporter.errors import MalformedError, RestoreBusyError, SpoolError
+from agent_reporter.logs import get_logger
+from agent_reporter.model.process_identity import ProcessIdentity
+from agent_reporter.model.record import Record
+from agent_reporter.model.restore_id import is_restore_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RESERVE_BYTES = 64 * 1024
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One restore of the spool, as a look from outside shows it.
+
+    `owner` is the pid of the process that reports it, None for an orphan and a dead letter; `record` is
+    None, and `problem` says why, where the file cannot be read.
+    """
+
+    restore_id: str
+    record: Record | None
+    owner: int | None = None
+    dead: bool = False
+    problem: str = ""
+
+
+class Spool:
+    """The directory. It is made, for its owner only, when something is first kept in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.dead = directory / "dead"
+        self.aside = directory / "aside"
+
+    def open(self, restore_id: str) -> Entry:
+        """Own the file of a restore, which is made if it is not there.
+
+        Raises RestoreBusyError if another process owns it, SpoolError if the directory cannot be used.
+        """
+        try:
+            for directory in (self.directory, self.dead, self.aside):
+                directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            lock = self._lock(restore_id)
+        except OSError as problem:
+            raise SpoolError(
+                f"restore {restore_id}: the spool {self.directory} cannot be used: {problem}. "
+                "Make it writable, or name another with spool_dir."
+            ) from problem
+        return Entry(self, restore_id, lock, self._load(restore_id))
+
+    def orphans(self) -> Iterator[Entry]:
+        """Take over every restore that nobody owns; each has a record."""
+        for restore_id in self._restore_ids(self.directory):
+            try:
+                entry = self.open(restore_id)
+            except (RestoreBusyError, SpoolError):
+                continue
+            if entry.record is None:
+                entry.discard()
+            else:
+                yield entry
+
+    def listing(self) -> list[Listed]:
+        """Every restore and dead letter in the spool, without owning or changing anything."""
+        alive = [
+            self._look(self._path(restore_id), restore_id, dead=False)
+            for restore_id in self._restore_ids(self.directory)
+        ]
+        dead = [
+            self._look(path, path.name.partition(".json")[0], dead=True)
+            for path in _files(self.dead)
+            if ".json" in path.name
+        ]
+        return [listed for listed in alive + dead if listed is not None]
+
+    def set_aside(self) -> list[Path]:
+        """The files that could not be read."""
+        return _files(self.aside)
+
+    def _restore_ids(self, directory: Path) -> list[str]:
+        names = [path.name.removesuffix(".json") for path in _files(directory) if path.name.endswith(".json")]
+        return [name for name in names if is_restore_id(name)]
+
+    def _path(self, restore_id: str) -> Path:
+        return self.directory / f"{restore_id}.json"
+
+    def _lock_path(self, restore_id: str) -> Path:
+        return self.directory / f"{restore_id}.lock"
+
+    def _look(self, path: Path, restore_id: str, *, dead: bool) -> Listed | None:
+        try:
+            record = Record.decode(_read_bounded(path))
+        except FileNotFoundError:
+            return None  # delivered since the directory was listed
+        except (OSError, MalformedError) as problem:
+            return Listed(restore_id, None, dead=dead, problem=str(problem))
+        owner = None if dead else self._owner(restore_id)
+        return Listed(restore_id, record, owner, dead)
+
+    def _owner(self, restore_id: str) -> int | None:
+        try:
+            owner = ProcessIdentity.decode(_read_bounded(self._lock_path(restore_id)))
+        except (OSError, MalformedError):
+            return None
+        return owner.pid if processes.is_alive(owner) else None
+
+    def _lock(self, restore_id: str) -> int:
+        path = self._lock_path(restore_id)
+        while True:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_file(lock, path):
+                    os.ftruncate(lock, 0)
+                    write_whole(lock, processes.own_identity().encode())
+                    return lock
+            except BlockingIOError:
+                os.close(lock)
+                owner = self._owner(restore_id)
+                who = "another process" if owner is None else f"process {owner}"
+                raise RestoreBusyError(restore_id, who) from None
+            except OSError as problem:
+                if problem.errno != errno.ENOSPC:
+                    os.close(lock)
+                    raise
+                return lock  # the lock holds without the owner's name in it
+            os.close(lock)  # its owner removed it between our open and our lock: once more
+
+    def _load(self, restore_id: str) -> Record | None:
+        path = self._path(restore_id)
+        try:
+            return Record.decode(_read_bounded(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, MalformedError) as problem:
+            _log.error(
+                "spool.set_aside",
+                restore_id=restore_id,
+                file=str(path),
+                problem=str(problem),
+                hint=f"the file was moved to {self.aside}; what it held is not reported",
+            )
+            with suppress(OSError):
+                path.replace(_free_name(self.aside, path.name))
+            return None
+
+
+class Entry:
+    """One restore of the spool, owned. Its calls are safe from any thread."""
+
+    def __init__(self, spool: Spool, restore_id: str, lock: int, record: Record | None) -> None:
+        self.restore_id = restore_id
+        self.record = record
+        """What the file holds; None while there is no file."""
+        self._spool = spool
+        self._path = spool._path(restore_id)  # noqa: SLF001 - an entry is the spool's own other half
+        self._lock_path = spool._lock_path(restore_id)  # noqa: SLF001 - as above
+        self._lock: int | None = lock
+        self._mutex = threading.Lock()
+        self._reserve = Reserve(spool.directory / f".{restore_id}.reserve", RESERVE_BYTES)
+
+    def write(self, record: Record) -> None:
+        """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.
+
+        Raises SpoolError if it cannot be kept; what was kept before stays then.
+        """
+        with self._mutex:
+            if self._lock is None:
+                return
+            if self.record is not None and self.record.supersede(record.report) is self.record:
+                record = _with_report_of(record, self.record)
+            try:
+                self._write(record)
+            except OSError as problem:
+                raise SpoolError(
+                    f"restore {self.restore_id}: {self._path} cannot be written: {problem}. Free some space, "
+                    "or make it writable; the report is kept in memory until then."
+                ) from problem
+            self.record = record
+
+    def discard(self) -> None:
+        """Forget the restore: all of it was acknowledged, or nothing was ever kept."""
+        with self._mutex:
+            if self._lock is not None:
+                with suppress(FileNotFoundError):
+                    self._path.unlink()
+                    sync_directory(self._spool.directory)
+                self.record = None
+                self._unlock()
+
+    def bury(self) -> None:
+        """Keep the record as a dead letter."""
+        with self._mutex:
+            if self._lock is not None:
+                with suppress(FileNotFoundError):
+                    self._path.replace(_free_name(self._spool.dead, self._path.name))
+                    sync_directory(self._spool.dead)
+                    sync_directory(self._spool.directory)
+                self._unlock()
+
+    def release(self) -> None:
+        """Own it no longer, and leave it in the spool for whoever works on it next."""
+        with self._mutex:
+            if self._lock is not None:
+                self._unlock()
+
+    def _write(self, record: Record) -> None:
+        try:
+            replace_file(self._path, record.encode())
+        except OSError:
+            if not record.report.is_final:
+                raise
+            self._reserve.spend(record.trimmed(self._reserve.size).encode(), self._path)
+
+    def _unlock(self) -> None:
+        self._reserve.release()
+        with suppress(OSError):
+            self._lock_path.unlink()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _with_report_of(record: Record, kept: Record) -> Record:
+    return Record(record.destination, kept.report, record.exchange, record.engine, record.undelivered_since)
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _files(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.is_file() and path.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as problem:
+        raise SpoolError(f"the spool {directory} cannot be read: {problem}") from problem
+
+
+def _read_bounded(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(MAX_RECORD_BYTES + 1)
+    if len(content) > MAX_RECORD_BYTES:
+        raise MalformedError(f"{path} is larger than any record: over {MAX_RECORD_BYTES} bytes")
+    return content
+
+
+def _free_name(directory: Path, name: str) -> Path:
+    path = directory / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = directory / f"{name}.{number}"
+    return path

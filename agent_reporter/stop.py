@@ -1,0 +1,189 @@
+"""The watcher that brings a stop request of the control plane back to its engine.
+
+One loop for all restores of the process, at a steady rate, and independent of deliveries: it goes on while
+those fail or wait. Events make a stop fast; but they vanish, so every restore is also read, less often.
+
+A failing poll is repeated at the same steady rate, and no `Retry-After` slows it: it adds no load to what
+the control plane plans for, and a stop has to get through an overload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from agent_reporter.errors import AgentReporterError, TransportError
+from agent_reporter.logs import get_logger
+from agent_reporter.model import verdict
+from agent_reporter.model.events import read_page
+from agent_reporter.model.report import state_of
+from agent_reporter.model.state import RestoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from agent_reporter.clock import Clock
+    from agent_reporter.control_plane.client import ControlPlane
+    from agent_reporter.model.verdict import Answer
+    from agent_reporter.settings import Settings
+
+    Fetch = Callable[[str | None], Awaitable[Answer]]
+
+MAX_PAGES = 50
+"""Pages of events read in one poll; the rest is read in the next."""
+AT_ONCE = 8
+"""Requests of one poll that are in flight together."""
+
+_log = get_logger()
+
+
+class Stoppable(Protocol):
+    """A restore whose engine runs."""
+
+    restore_id: str
+
+    def request_stop(self) -> None:
+        """The restore is to stop."""
+        ...
+
+
+class NotServedError(AgentReporterError):
+    """The control plane does not serve that call, to us at least."""
+
+
+class StopWatcher:
+    """Looks for stop requests of the restores that `running` gives."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        control_plane: ControlPlane,
+        running: Callable[[], Sequence[Stoppable]],
+    ) -> None:
+        self._interval = settings.stop_poll_interval
+        self._reading_interval = settings.idle_poll_interval
+        self._request_timeout = min(settings.request_timeout, 2 * settings.stop_poll_interval)
+        self._clock = clock
+        self._control_plane = control_plane
+        self._running = running
+        self._has_work = asyncio.Event()
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._agent_marker: str | None = None
+        self._markers: dict[str, str | None] = {}
+        self._next_reading: dict[str, float] = {}
+        self._lacks_events = False
+        self._failure = ""
+
+    def notice(self) -> None:
+        """A restore has begun to run."""
+        self._has_work.set()
+
+    async def run(self) -> None:
+        """Poll for as long as restores run; sleep while none does."""
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            # A fleet that was started in one instant does not poll in one instant.
+            await self._clock.sleep(self._clock.random() * self._interval)
+            await self._watch()
+
+    async def _watch(self) -> None:
+        self._lacks_events = False
+        due = self._clock.monotonic()
+        while running := self._running():
+            self._forget_all_but({restore.restore_id for restore in running})
+            await self._poll(running)
+            due = max(due + self._interval, self._clock.monotonic())
+            await self._clock.sleep(due - self._clock.monotonic())
+
+    async def _poll(self, running: Sequence[Stoppable]) -> None:
+        if self._lacks_events:
+            looks = [self._read(restore) for restore in running]
+        else:
+            looks = [self._read(restore) for restore in running if self._is_reading_due(restore)]
+            if self._control_plane.agent_id is not None:
+                looks.append(self._look_at_agent_events(running))
+            else:
+                looks += [self._look_at_events(restore) for restore in running]
+        problems = [problem for problem in await asyncio.gather(*map(self._bounded, looks)) if problem]
+        self._note(problems[0] if problems else "")
+
+    async def _bounded(self, look: Awaitable[None]) -> str:
+        """What kept us from looking, in words; empty if nothing did."""
+        async with self._at_once:
+            try:
+                async with asyncio.timeout(self._request_timeout):
+                    await look
+            except TimeoutError:
+                return f"no answer within {self._request_timeout:g} s"
+            except NotServedError as problem:
+                self._lacks_events = True
+                return str(problem)
+            except AgentReporterError as problem:
+                return str(problem)
+        return ""
+
+    async def _look_at_agent_events(self, running: Sequence[Stoppable]) -> None:
+        self._agent_marker = await self._follow(
+            self._control_plane.agent_events, self._agent_marker, running, None
+        )
+
+    async def _look_at_events(self, restore: Stoppable) -> None:
+        def fetch(marker: str | None) -> Awaitable[Answer]:
+            return self._control_plane.restore_events(restore.restore_id, marker)
+
+        self._markers[restore.restore_id] = await self._follow(
+            fetch, self._markers.get(restore.restore_id), [restore], restore.restore_id
+        )
+
+    async def _follow(
+        self, fetch: Fetch, marker: str | None, running: Sequence[Stoppable], of: str | None
+    ) -> str | None:
+        """Read all events after `marker`, and return the new marker. `of` is whose events they are."""
+        for _ in range(MAX_PAGES):
+            page = read_page((await self._get(lambda: fetch(marker))).document(), of)  # noqa: B023 - awaited here
+            for restore in running:
+                if restore.restore_id in page.stop_requests:
+                    restore.request_stop()
+            marker = page.marker or marker
+            if not page.is_full:
+                break
+        return marker
+
+    async def _read(self, restore: Stoppable) -> None:
+        self._next_reading[restore.restore_id] = self._clock.monotonic() + self._reading_interval
+        try:
+            answer = await self._get(lambda: self._control_plane.read_restore(restore.restore_id))
+        except NotServedError:
+            return  # the restore's delivery finds out what that means
+        if state_of(answer.document()) is RestoreState.STOP_REQUESTED:
+            restore.request_stop()
+
+    async def _get(self, fetch: Callable[[], Awaitable[Answer]]) -> Answer:
+        answer = await fetch()
+        if answer.status == 401:
+            await self._control_plane.renew_token(answer)
+            answer = await fetch()
+        if answer.status in {403, 404, 405, 501}:
+            raise NotServedError(verdict.explain(answer))
+        if answer.status != 200:
+            raise TransportError(verdict.explain(answer), uncertain=False)
+        return answer
+
+    def _is_reading_due(self, restore: Stoppable) -> bool:
+        now = self._clock.monotonic()
+        spread = self._clock.random() * self._reading_interval  # its delivery has just read it
+        return now >= self._next_reading.setdefault(restore.restore_id, now + spread)
+
+    def _forget_all_but(self, restore_ids: set[str]) -> None:
+        for known in (self._markers, self._next_reading):
+            for restore_id in known.keys() - restore_ids:
+                del known[restore_id]
+
+    def _note(self, failure: str) -> None:
+        if failure and failure != self._failure:
+            _log.warning("stop.poll_failed", why=failure)
+        elif self._failure and not failure:
+            _log.info("stop.poll_recovered")
+        self._failure = failure

@@ -1,0 +1,96 @@
+"""Orphans: restores whose reporter died, found in the spool and brought to a true end.
+
+A final report is delivered as it is. A restore without one has lost its reporter: once its engine is gone
+too, nobody will ever learn how it ended, and it becomes `failed`, reason `reporter_lost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent_reporter import processes
+from agent_reporter.logs import get_logger
+from agent_reporter.model.state import RestoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent_reporter.clock import Clock
+    from agent_reporter.model.exchange import Ending
+    from agent_reporter.model.record import Record
+    from agent_reporter.model.report import Report
+
+REPORTER_LOST = "reporter_lost"
+FOLLOW_INTERVAL = 1.0
+"""Seconds between two looks at an engine that outlived its reporter."""
+
+
+def after_takeover(record: Record) -> Record:
+    """The record as its next owner goes on from it.
+
+    The owner died with a request in flight, perhaps: what the control plane has is to be read first.
+    """
+    return replace(record, exchange=replace(record.exchange, uncertain=True, ending=None))
+
+
+class Orphan:
+    """A restore that was taken over from the spool: the source of its delivery."""
+
+    def __init__(self, record: Record, clock: Clock) -> None:
+        self.restore_id = record.report.restore_id
+        self.is_live = False
+        self.awaits_stop = False
+        self.ending: Ending | None = None
+        self._report = record.report
+        self._engine = record.engine
+        self._clock = clock
+        self._log = get_logger(restore_id=self.restore_id)
+
+    def take_report(self) -> Report:
+        """The report that was found, or what became of it."""
+        return self._report
+
+    def request_stop(self) -> None:
+        """Nobody here can stop an engine that another process started."""
+        self._log.warning("takeover.stop_not_possible", engine=self._engine and self._engine.pid)
+
+    def settle(self, ending: Ending | None) -> None:
+        """The delivery is over."""
+        self.ending = ending
+
+    async def follow(self, wake: Callable[[], None]) -> None:
+        """Wait until the engine is gone as well; then the restore has failed, and `wake` is called."""
+        if self._report.is_final:
+            return
+        followed = False
+        while self._engine is not None and await asyncio.to_thread(processes.is_alive, self._engine):
+            if not followed:
+                self._log.warning("takeover.engine_lives", engine=self._engine.pid)
+            followed = True
+            await self._clock.sleep(FOLLOW_INTERVAL)
+        self._report = lost(self._report, self._clock.now(), outlived=followed)
+        wake()
+
+
+def lost(report: Report, now: datetime, *, outlived: bool) -> Report:
+    """The result of a restore whose reporter was lost. `outlived` is whether its engine was seen."""
+    how = "outlived it and has ended since" if outlived else "is gone as well"
+    errors = replace(
+        report.errors,
+        reason=REPORTER_LOST,
+        diagnostics=f"The process that reported this restore died. Its engine {how}; how it "
+        "ended is not known. "
+        f"The last that is known: {report.state.value}, {report.bytes_restored} bytes and "
+        f"{report.files_restored} files restored. Look at the target before you trust it.",
+    )
+    return replace(
+        report,
+        revision=report.revision + 1,
+        state=RestoreState.FAILED,
+        started_time=report.started_time or now,
+        ended_time=now,
+        errors=errors,
+    )
