@@ -90,6 +90,8 @@ class Delivery:
         """The control plane was asked about this restore, with or without an answer."""
         self.over = Moment()
         """There is nothing more to deliver."""
+        self.drained = Moment()
+        """There is nothing more to deliver, or nothing more that a drain can deliver."""
         self._keeper = keeper
         self._settings = means.settings
         self._clock = means.clock
@@ -147,6 +149,7 @@ class Delivery:
             if step is not None and pause <= 0:
                 await self._take(step, report)
             elif self._is_drained(report, pause):
+                self.drained.happen()
                 return
             else:
                 await self._wait(step, pause)
@@ -254,6 +257,7 @@ class Delivery:
                 self.source.request_stop()
         report = await self._last_report()
         if report is None:
+            self.drained.happen()
             return
         known = self.exchange.acknowledged
         if ending is Ending.ENDED_ELSEWHERE and known is not None and known.state is report.state:
@@ -264,6 +268,7 @@ class Delivery:
         await self._keeper.settle(report, ending)
         self.source.settle(ending)
         self.over.happen()
+        self.drained.happen()
 
     async def _last_report(self) -> Report | None:
         """The result, though nobody will take it; None if a drain is over before there is one."""

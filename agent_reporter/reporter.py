@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from agent_reporter.clock import Clock, SystemClock
-from agent_reporter.control_plane.client import ControlPlane, HttpSession
-from agent_reporter.control_plane.sign_in import SignIn
-from agent_reporter.control_plane.token_sources import choose_source
+from agent_reporter.control_plane.connection import connect
 from agent_reporter.delivery import Delivery, Means, Source
 from agent_reporter.errors import RestoreBusyError, RestoreEndedError, SpoolError
 from agent_reporter.job import Job
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
 
     from agent_reporter.model.dialect import Dialect
     from agent_reporter.model.process_identity import ProcessIdentity
+    from agent_reporter.moment import Moment
 
 RESTART_SECONDS = 1.0
 """A loop of ours that fails, which is a bug of ours, is started again after so long."""
@@ -47,7 +46,6 @@ class _Open:
 
     delivery: Delivery
     keeper: Keeper
-    task: asyncio.Task[None]
 
 
 class Reporter:
@@ -66,20 +64,17 @@ class Reporter:
         self._clock = clock or SystemClock()
         self._takes_over = takes_over
         self._spool = Spool(self.settings.spool_dir)
-        self._http = HttpSession(self.settings)
-        self._source = choose_source(self.settings, self._http)
+        self._connection = connect(self.settings, self._clock)
         self._dialect = self.settings.dialect
         self._open: dict[str, _Open] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Begin to report."""
-        await self._http.__aenter__()
-        sign_in = SignIn(self._source, self._clock, self.settings.backoff)
-        self.control_plane = ControlPlane(self.settings, self._http, sign_in)
+        control_plane = await self._connection.__aenter__()
         turns = asyncio.Semaphore(self.settings.concurrency)
-        self._means = Means(self.settings, self._clock, self.control_plane, turns)
-        self._watcher = StopWatcher(self.settings, self._clock, self.control_plane, self._stoppable)
+        self._means = Means(self.settings, self._clock, control_plane, turns)
+        self._watcher = StopWatcher(self.settings, self._clock, control_plane, self._stoppable)
         self._spawn("stop", self._watcher.run)
         if self._takes_over:
             self._spawn("takeover", self._take_over_orphans)
@@ -97,7 +92,7 @@ class Reporter:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             for restore in self._open.values():
                 await restore.delivery.release()
-            await self._http.__aexit__(kind, problem, trace)
+            await self._connection.__aexit__(kind, problem, trace)
 
     @asynccontextmanager
     async def restore(self, restore_id: str) -> AsyncIterator[Job]:
@@ -166,11 +161,7 @@ class Reporter:
     async def contacted(self, job: Job, timeout: float) -> None:  # noqa: ASYNC109 - a bound that is promised
         """Return once the control plane was asked about this restore, or after `timeout` seconds."""
         if (restore := self._open.get(job.restore_id)) is not None:
-            waiter = asyncio.ensure_future(restore.delivery.contacted.wait())
-            sleeper = asyncio.ensure_future(self._clock.sleep(timeout))
-            await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-            waiter.cancel()
-            sleeper.cancel()
+            await self._first_of(timeout, [restore.delivery.contacted])
 
     def name_engine(self, job: Job, engine: ProcessIdentity) -> None:
         """Say which process restores, for whoever takes the restore over if this process dies."""
@@ -182,8 +173,11 @@ class Reporter:
         restore = self._open.get(job.restore_id)
         return None if restore is None else restore.delivery.exchange
 
-    async def take_over(self) -> list[Orphan]:
-        """Own and deliver every orphan of the spool that belongs to this control plane and project."""
+    async def take_over(self, *, at_once: bool = False) -> list[Orphan]:
+        """Own and deliver every orphan of the spool that belongs to this control plane and project.
+
+        `at_once` makes the first try now, whatever the backoff of the process before was.
+        """
         orphans = []
         for entry in await asyncio.to_thread(lambda: list(self._spool.orphans())):
             record = entry.record
@@ -191,7 +185,7 @@ class Reporter:
                 await asyncio.to_thread(entry.release)
                 continue
             orphan = Orphan(record, self._clock)
-            delivery = self._deliver(orphan, entry, after_takeover(record), spread=True)
+            delivery = self._deliver(orphan, entry, after_takeover(record, at_once=at_once), spread=True)
             self._spawn(
                 f"follow {orphan.restore_id}",
                 lambda orphan=orphan, delivery=delivery: orphan.follow(  # type: ignore[misc]  # bound early
@@ -202,9 +196,9 @@ class Reporter:
             _log.info("takeover.done", restore_id=orphan.restore_id, state=record.report.state.value)
         return orphans
 
-    async def delivered_all(self) -> None:
-        """Return once every delivery of this moment is over."""
-        await asyncio.gather(*(restore.delivery.over.wait() for restore in self._open.values()))
+    async def settle_all(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound that is promised
+        """Return once every delivery of this moment is over, or after `timeout` seconds."""
+        await self._first_of(timeout, [restore.delivery.over for restore in self._open.values()])
 
     async def _take_over_orphans(self) -> None:
         await self.take_over()
@@ -239,9 +233,22 @@ class Reporter:
                 self._dialect = _remember(self._dialect, delivery.exchange)
                 del self._open[source.restore_id]
 
-        task = self._spawn(f"deliver {source.restore_id}", run)
-        self._open[source.restore_id] = _Open(delivery, keeper, task)
+        self._spawn(f"deliver {source.restore_id}", run)
+        self._open[source.restore_id] = _Open(delivery, keeper)
         return delivery
+
+    async def _first_of(self, seconds: float, moments: list[Moment]) -> None:
+        """Return once all `moments` have happened, or after `seconds`."""
+        if all(moment.has_happened for moment in moments):
+            return
+        everything = asyncio.create_task(_all(moments))
+        bound = asyncio.create_task(_sleep(self._clock, seconds))
+        try:
+            await asyncio.wait({everything, bound}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            everything.cancel()
+            bound.cancel()
+            await asyncio.gather(everything, bound, return_exceptions=True)
 
     def _stoppable(self) -> list[Source]:
         return [
@@ -250,11 +257,10 @@ class Reporter:
             if restore.delivery.source.awaits_stop and restore.delivery.exchange.ending is None
         ]
 
-    def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(self._supervise(name, run), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Nothing of ours reaches the engine: a loop that fails is said loudly and started again."""
@@ -269,16 +275,11 @@ class Reporter:
 
     async def _drain(self) -> None:
         until = self._clock.monotonic() + self.settings.drain_timeout
-        tasks = set()
         for restore in self._open.values():
             restore.delivery.drain(until)
-            tasks.add(restore.task)
-        if tasks:
-            bound = asyncio.create_task(self._clock.sleep(self.settings.drain_timeout))
-            everything = asyncio.create_task(_all(tasks))
-            await asyncio.wait({bound, everything}, return_when=asyncio.FIRST_COMPLETED)
-            bound.cancel()
-            everything.cancel()
+        await self._first_of(
+            self.settings.drain_timeout, [restore.delivery.drained for restore in self._open.values()]
+        )
         left = [
             restore_id for restore_id, restore in self._open.items() if not restore.delivery.over.has_happened
         ]
@@ -324,8 +325,13 @@ def _run_in_thread(
             started.set_exception(problem)
 
 
-async def _all(tasks: set[asyncio.Task[None]]) -> None:
-    await asyncio.wait(tasks)
+async def _all(moments: list[Moment]) -> None:
+    for moment in moments:
+        await moment.wait()
+
+
+async def _sleep(clock: Clock, seconds: float) -> None:
+    await clock.sleep(seconds)
 
 
 def _remember(dialect: Dialect, exchange: Exchange) -> Dialect:

@@ -28,12 +28,13 @@ FOLLOW_INTERVAL = 1.0
 """Seconds between two looks at an engine that outlived its reporter."""
 
 
-def after_takeover(record: Record) -> Record:
-    """The record as its next owner goes on from it.
+def after_takeover(record: Record, *, at_once: bool = False) -> Record:
+    """The record as its next owner goes on from it; `at_once` forgets how long it wanted to wait.
 
     The owner died with a request in flight, perhaps: what the control plane has is to be read first.
     """
-    return replace(record, exchange=replace(record.exchange, uncertain=True, ending=None))
+    exchange = replace(record.exchange, uncertain=True, ending=None)
+    return replace(record, exchange=replace(exchange, not_before=None) if at_once else exchange)
 
 
 class Orphan:

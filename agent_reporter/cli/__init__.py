@@ -1,0 +1,1 @@
+"""The commands, one file each; `main` finds the one that is asked for and imports no other."""

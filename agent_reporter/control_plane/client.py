@@ -116,6 +116,11 @@ class ControlPlane:
         """GET the events of everything of this agent that are newer than `marker`, the oldest first."""
         return await self._events(self._project / "agents" / str(self.agent_id) / "events", marker)
 
+    async def sign_in_source(self) -> str:
+        """Where the token comes from, after getting one; raises SignInError."""
+        await self._sign_in.token()
+        return self._sign_in.source_name
+
     async def renew_token(self, answer: Answer) -> None:
         """After a 401: get a new token, unless another call has got one since; raises SignInError."""
         await self._sign_in.renew(answer.signed_with)

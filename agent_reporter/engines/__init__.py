@@ -1,0 +1,1 @@
+"""Engines: how they are started and stopped, and what each of them prints."""

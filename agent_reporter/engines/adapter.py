@@ -33,6 +33,11 @@ class StopCause(StrEnum):
     HOST = "host"
     """A SIGINT or SIGTERM that the wrapper got on this host and passed on."""
 
+    @property
+    def reason(self) -> str:
+        """The reason token of a restore that was stopped so."""
+        return "stop_requested" if self is StopCause.CONTROL_PLANE else "stopped_on_host"
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -98,6 +103,8 @@ class Adapter(Protocol):
     name: str
     stop_signal: signal.Signals
     """The first rung of the stop ladder, the one this engine cleans up after."""
+    begins_at_once: bool
+    """Whether the engine restores from its start, as far as can be told: its reader never says Begun."""
 
     def recognises(self, command: Sequence[str]) -> bool:
         """Whether `command` starts this engine."""

@@ -53,9 +53,24 @@ class Ending(StrEnum):
     """The result could not be delivered for as long as results are kept."""
 
     @property
+    def in_words(self) -> str:
+        """What happened, for a person."""
+        return _IN_WORDS[self]
+
+    @property
     def loses_nothing(self) -> bool:
         """Whether the control plane has all there was to tell."""
         return self is Ending.DELIVERED
+
+
+_IN_WORDS = {
+    Ending.DELIVERED: "delivered",
+    Ending.DELIVERED_BARE: "delivered without counts and errors, which the control plane refused",
+    Ending.GONE: "refused by the control plane: kept as a dead letter",
+    Ending.REJECTED: "not understood by the control plane: kept as a dead letter",
+    Ending.ENDED_ELSEWHERE: "too late, as the control plane had another end: kept as a dead letter",
+    Ending.EXPIRED: "too old to deliver: kept as a dead letter",
+}
 
 
 @dataclass(frozen=True, slots=True)

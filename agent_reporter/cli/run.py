@@ -1,0 +1,203 @@
+"""`run`: run an engine's command, and report its restore. The exit status is the engine's own.
+
+Piped, the engine's output goes through byte for byte; on a terminal there is a progress bar in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from agent_reporter.cli.main import say
+from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.engines.adapter import StopCause, Stream
+from agent_reporter.engines.catalogue import AUTO, choose, names
+from agent_reporter.engines.process import EngineProcess
+from agent_reporter.engines.spawn import EngineNotStartedError
+from agent_reporter.engines.supervision import Supervision
+from agent_reporter.errors import AgentReporterError
+from agent_reporter.logs import configure
+from agent_reporter.model.restore_id import checked_restore_id
+from agent_reporter.model.state import RestoreState
+from agent_reporter.reporter import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent_reporter.job import Job
+    from agent_reporter.settings import Settings
+
+NOT_RUN = 125
+"""Exit status where the engine was not started for a reason of ours; `env` and `timeout` use it so."""
+START_PATIENCE = 2.0
+"""Seconds that an engine waits at most to hear whether its restore is to start at all."""
+DEFAULT_GRACE = 60.0
+PASSED_ON = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the command's options."""
+    parser.usage = "agent-reporter run --restore-id ID [options] -- COMMAND [ARGUMENT ...]"
+    parser.add_argument(
+        "--restore-id", required=True, metavar="ID", help="the restore's id at the control plane"
+    )
+    parser.add_argument(
+        "--engine", default=AUTO, choices=[AUTO, *names()], help="what COMMAND is (default: auto)"
+    )
+    parser.add_argument(
+        "--grace",
+        type=_seconds,
+        default=DEFAULT_GRACE,
+        metavar="SECONDS",
+        help="what the engine gets to stop by itself before it is killed (default: 60)",
+    )
+    parser.add_argument(
+        "--as-is", action="store_true", help="start COMMAND unchanged, and show no progress bar"
+    )
+    add_settings(parser)
+    parser.add_argument("engine_command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status, 128+N for signal N; 125 if it was not started by us."""
+    command = args.engine_command[1:] if args.engine_command[:1] == ["--"] else args.engine_command
+    if not command:
+        return say("run: there is no command. Put it behind --, such as: -- restic restore latest", NOT_RUN)
+    try:
+        restore_id = checked_restore_id(args.restore_id)
+        settings = load_settings(args)
+        one = Run(restore_id, command, settings, engine=args.engine, grace=args.grace, as_is=args.as_is)
+        return asyncio.run(one.go())
+    except AgentReporterError as problem:
+        return say(problem, NOT_RUN)
+
+
+class Run:
+    """One run of an engine's command."""
+
+    def __init__(
+        self,
+        restore_id: str,
+        command: list[str],
+        settings: Settings,
+        *,
+        engine: str,
+        grace: float,
+        as_is: bool,
+    ) -> None:
+        self._restore_id = restore_id
+        self._settings = settings
+        self._grace = grace
+        self._adapter = choose(engine, command)
+        self._command, self._environment = list(command), dict(os.environ)
+        if not as_is:
+            self._command, self._environment = self._adapter.prepare(command, os.environ)
+        is_read_by_us = self._environment != os.environ or self._command != command
+        self._has_bar = is_read_by_us and sys.stdout.isatty() and sys.stderr.isatty()
+
+    async def go(self) -> int:
+        """Run the engine, report its restore, and return the exit status."""
+        configure(self._log_level(), self._settings.log_format)
+        async with Reporter(self._settings) as reporter:
+            job = await reporter.open(self._restore_id)
+            try:
+                status = await self._report(reporter, job)
+            except BaseException as problem:
+                await asyncio.to_thread(job.leave, problem)
+                raise
+        if job.ending is None:
+            self._say(
+                f"ended as {job.state.value}, which is not reported yet. It is kept in "
+                f"{self._settings.spool_dir}, and `agent-reporter flush` delivers it."
+            )
+        elif not job.ending.loses_nothing:
+            self._say(f"{job.state.value}, {job.ending.in_words}")
+        return status
+
+    async def _report(self, reporter: Reporter, job: Job) -> int:
+        bar = None
+        if self._has_bar:
+            from agent_reporter.cli.bar import Bar  # noqa: PLC0415 - only a terminal needs it
+
+            bar = Bar(job, lambda: reporter.exchange(job))
+        supervision = Supervision(job, self._adapter, self._grace, None if bar is None else bar.show)
+        with _signals(supervision):
+            job.preparing()
+            await reporter.contacted(job, START_PATIENCE)
+            if job.stop_requested or supervision.stop is not None:
+                return await self._never_start(job, supervision.stop or StopCause.CONTROL_PLANE)
+            if bar is None:
+                return await self._start(reporter, job, supervision)
+            async with bar:
+                return await self._start(reporter, job, supervision)
+
+    async def _start(self, reporter: Reporter, job: Job, supervision: Supervision) -> int:
+        try:
+            engine = await EngineProcess.start(
+                self._command,
+                self._environment,
+                on_line=supervision.read_line,
+                sinks={} if self._has_bar else {Stream.OUT: 1, Stream.ERR: 2},
+                warn=self._say,
+            )
+        except EngineNotStartedError as problem:
+            await asyncio.to_thread(
+                job.finish, RestoreState.FAILED, reason="engine_not_started", diagnostics=str(problem)
+            )
+            self._say(str(problem))
+            return problem.returncode
+        reporter.name_engine(job, engine.identity)
+        returncode = await supervision.until_end(engine)
+        return 128 - returncode if returncode < 0 else returncode
+
+    async def _never_start(self, job: Job, cause: StopCause) -> int:
+        known = f"{job.state.value} already" if job.state.is_final else "not started"
+        await asyncio.to_thread(
+            job.finish,
+            RestoreState.STOPPED,
+            reason=cause.reason,
+            diagnostics="The stop came before the engine was started.",
+        )
+        self._say(f"a stop came first: the engine was {known}")
+        return 128 + self._adapter.stop_signal
+
+    def _log_level(self) -> str:
+        """Piped, stderr is the engine's, byte for byte, unless somebody asks for more."""
+        if self._has_bar or "log_level" in self._settings.model_fields_set:
+            return self._settings.log_level
+        return "error"
+
+    def _say(self, sentence: str) -> None:
+        say(f"restore {self._restore_id}: {sentence}", 0)
+
+
+@contextmanager
+def _signals(supervision: Supervision) -> Iterator[None]:
+    """Signals to this process are for the engine."""
+    loop = asyncio.get_running_loop()
+    for number in PASSED_ON:
+        loop.add_signal_handler(number, supervision.pass_on, number)
+    try:
+        yield
+    finally:
+        for number in PASSED_ON:
+            loop.remove_signal_handler(number)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(text)
+    return seconds

@@ -1,0 +1,24 @@
+"""A control plane to make a few calls to, with all it takes."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from agent_reporter.clock import Clock, SystemClock
+from agent_reporter.control_plane.client import ControlPlane, HttpSession
+from agent_reporter.control_plane.sign_in import SignIn
+from agent_reporter.control_plane.token_sources import choose_source
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent_reporter.settings import Settings
+
+
+@asynccontextmanager
+async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
+    """The control plane of `settings`; raises ConfigurationError if they do not say how to get there."""
+    async with HttpSession(settings) as http:
+        sign_in = SignIn(choose_source(settings, http), clock or SystemClock(), settings.backoff)
+        yield ControlPlane(settings, http, sign_in)

@@ -1,0 +1,126 @@
+"""One engine and its job, brought together: what the engine prints is stated, and a stop is passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress, StopCause
+from agent_reporter.model.state import RestoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent_reporter.engines.adapter import Adapter, Observation, Stream
+    from agent_reporter.engines.process import EngineProcess, StopResult
+    from agent_reporter.job import Job
+
+    Show = Callable[[Stream, str, Sequence[Observation]], None]
+
+STOPPING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+"""Signals that, passed on to an engine, ask it to end."""
+
+
+class Supervision:
+    """Sees one engine through, from before its start to its outcome."""
+
+    def __init__(self, job: Job, adapter: Adapter, grace_seconds: float, show: Show | None = None) -> None:
+        """`show` is called with each line and what it told, in the thread that reads."""
+        self._job = job
+        self._adapter = adapter
+        self._grace_seconds = grace_seconds
+        self._show = show
+        self._reader = adapter.reader()
+        self._totals = Progress()
+        self._engine: EngineProcess | None = None
+        self.stop: StopCause | None = None
+        """Who asked for a stop, so far."""
+
+    def read_line(self, stream: Stream, line: str) -> None:
+        """State what a line of the engine's output tells. Called in the thread that reads."""
+        observations = list(self._reader.read_line(stream, line))
+        for observation in observations:
+            self._state(observation)
+        if self._show is not None:
+            self._show(stream, line, observations)
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """A signal came to this process: it is meant for the engine."""
+        if number in STOPPING_SIGNALS and self.stop is None:
+            self.stop = StopCause.HOST
+        if self._engine is not None:
+            self._engine.send_signal(number)
+
+    async def until_end(self, engine: EngineProcess) -> int:
+        """Wait for the engine's end, stopping it when that is asked for, and state the outcome.
+
+        Returns the exit status as `subprocess` gives it, once the result is durable.
+        """
+        self._engine = engine
+        if self._adapter.begins_at_once:
+            self._job.start()
+        ladder = asyncio.create_task(self._stop_when_asked(engine))
+        returncode = await engine.wait()
+        if self.stop is None:
+            ladder.cancel()
+            await asyncio.gather(ladder, return_exceptions=True)
+            result = None
+        else:
+            result = await self._swept(engine, ladder)
+        outcome = self._reader.outcome(returncode, self.stop)
+        if result is not None and outcome.state is RestoreState.STOPPED and not result.everything_is_gone:
+            outcome = _survived(outcome, result)
+        await asyncio.to_thread(
+            self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics
+        )
+        return returncode
+
+    async def _stop_when_asked(self, engine: EngineProcess) -> StopResult:
+        await self._job.wait_for_stop()
+        self.stop = StopCause.CONTROL_PLANE
+        return await engine.stop(self._adapter.stop_signal, self._grace_seconds)
+
+    async def _swept(self, engine: EngineProcess, ladder: asyncio.Task[StopResult]) -> StopResult:
+        """What became of the whole tree: an engine that a signal on this host ended may leave some of it."""
+        if self.stop is StopCause.CONTROL_PLANE:
+            return await ladder
+        ladder.cancel()
+        await asyncio.gather(ladder, return_exceptions=True)
+        return await engine.stop(self._adapter.stop_signal, self._grace_seconds)
+
+    def _state(self, observation: Observation) -> None:
+        match observation:
+            case Begun():
+                self._job.start()
+            case Progress():
+                self._state_totals(observation)
+                self._job.progress(
+                    bytes_restored=observation.bytes_restored or 0,
+                    files_restored=observation.files_restored or 0,
+                )
+            case EngineError():
+                self._job.error(
+                    path=observation.path,
+                    type=observation.type,
+                    code=observation.code,
+                    description=observation.description,
+                    details=observation.details,
+                )
+
+    def _state_totals(self, progress: Progress) -> None:
+        totals = Progress(total_bytes=progress.total_bytes, total_files=progress.total_files)
+        if totals not in {self._totals, Progress()}:
+            self._totals = totals
+            self._job.start(total_bytes=totals.total_bytes, total_files=totals.total_files)
+
+
+def _survived(outcome: Outcome, result: StopResult) -> Outcome:
+    pids = ", ".join(str(process.pid) for process in result.survivors)
+    return replace(
+        outcome,
+        state=RestoreState.FAILED,
+        reason="stop_incomplete",
+        diagnostics=f"A stop was asked for, and of the engine still run: {pids}. {outcome.diagnostics}",
+    )

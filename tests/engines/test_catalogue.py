@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import shlex
+import signal
+
+import pytest
+
+from agent_reporter.engines.adapter import StopCause, Stream
+from agent_reporter.engines.catalogue import choose
+from agent_reporter.engines.generic import Generic
+from agent_reporter.engines.recognise import engine_index
+from agent_reporter.engines.restic import Restic
+from agent_reporter.model.state import RestoreState
+
+
+@pytest.mark.parametrize(
+    ("command", "prepared"),
+    [
+        ("restic restore latest", "restic --json restore latest"),
+        (
+            "/opt/restic-0.19.1 -r /r restore latest --target /t",
+            "/opt/restic-0.19.1 --json -r /r restore latest --target /t",
+        ),
+        (
+            "restic14 --limit-download 100 --no-lock -v restore x",
+            "restic14 --json --limit-download 100 --no-lock -v restore x",
+        ),
+        ("restic -o a=b -vv --repo=/r restore x", "restic --json -o a=b -vv --repo=/r restore x"),
+        ("sudo -u me -E A=b restic restore x", "sudo -u me -E A=b restic --json restore x"),
+        ("sudo -nu me -- /usr/bin/restic restore x", "sudo -nu me -- /usr/bin/restic --json restore x"),
+        (
+            "env -i - A=b nice -n 10 ionice -c2 -n 7 restic restore x",
+            "env -i - A=b nice -n 10 ionice -c2 -n 7 restic --json restore x",
+        ),
+        (
+            "timeout -k 5 --signal INT 10m nice -10 restic restore x",
+            "timeout -k 5 --signal INT 10m nice -10 restic --json restore x",
+        ),
+        ("restic --json restore x", "restic --json restore x"),
+        ("restic restore x --json", "restic restore x --json"),
+        ("restic restore x --json=false", "restic restore x --json=false"),
+        ("restic backup /home", "restic backup /home"),
+        ("restic -r restore snapshots", "restic -r restore snapshots"),
+        ("restic", "restic"),
+        ("restic -", "restic -"),
+        ("restic -- restore", "restic -- restore"),
+        ("resticprofile restore", "resticprofile restore"),
+        ("sudo", "sudo"),
+        ("timeout", "timeout"),
+        ("", ""),
+    ],
+)
+def test_a_restic_restore_is_asked_for_json_and_nothing_else_is_touched(command: str, prepared: str) -> None:
+    words, environment = Restic().prepare(shlex.split(command), {"A": "b"})
+    assert shlex.join(words) == prepared
+    is_restore = words.count("restore") == 1 and words[-1] != "restore" and "snapshots" not in words
+    assert environment.get("RESTIC_PROGRESS_FPS") == ("2" if is_restore else None)
+
+
+def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
+    assert Restic().prepare(["restic", "restore"], {"RESTIC_PROGRESS_FPS": "9"})[1] == {
+        "RESTIC_PROGRESS_FPS": "9"
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("restic restore x", "restic"),
+        ("sudo restic-0.19.1 restore x", "restic"),
+        ("resticprofile restore", "generic"),
+        ("./restore.sh restic", "generic"),
+        ("sudo -u restic ./restore.sh", "generic"),
+        ("", "generic"),
+    ],
+)
+def test_auto_chooses_the_adapter_by_the_command(command: str, name: str) -> None:
+    assert choose("auto", shlex.split(command)).name == name
+
+
+def test_an_adapter_can_be_chosen_by_name_whatever_the_command() -> None:
+    assert choose("restic", ["./my-wrapper"]).name == "restic"
+    assert choose("generic", ["restic", "restore"]).name == "generic"
+
+
+def test_an_unknown_engine_is_refused_with_the_names_of_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"no engine called 'tape'.*auto, restic, generic"):
+        choose("tape", [])
+
+
+def test_a_command_that_is_only_prefixes_has_no_engine() -> None:
+    assert engine_index(["sudo", "-u"]) is None
+    assert engine_index([]) is None
+
+
+def test_each_engine_gets_the_signal_it_cleans_up_after() -> None:
+    assert Restic().stop_signal is signal.SIGINT
+    assert Generic().stop_signal is signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stop", "state", "reason"),
+    [
+        (0, None, RestoreState.COMPLETED, ""),
+        (0, StopCause.HOST, RestoreState.COMPLETED, ""),
+        (3, None, RestoreState.FAILED, "engine_failed"),
+        (-9, None, RestoreState.FAILED, "engine_killed"),
+        (-15, StopCause.CONTROL_PLANE, RestoreState.STOPPED, "stop_requested"),
+        (1, StopCause.HOST, RestoreState.STOPPED, "stopped_on_host"),
+    ],
+)
+def test_an_unknown_engine_is_judged_by_its_exit_status(
+    returncode: int, stop: StopCause | None, state: RestoreState, reason: str
+) -> None:
+    outcome = Generic().reader().outcome(returncode, stop)
+    assert (outcome.state, outcome.reason) == (state, reason)
+
+
+def test_a_failure_of_an_unknown_engine_tells_its_last_lines_on_stderr() -> None:
+    reader = Generic().reader()
+    for number in range(100):
+        assert list(reader.read_line(Stream.ERR, f"line {number} {'x' * 3000}")) == []
+        reader.read_line(Stream.OUT, "not this")
+    reader.read_line(Stream.ERR, "the cause")
+    diagnostics = reader.outcome(3, None).diagnostics
+    assert diagnostics.startswith("The engine ended with exit status 3.")
+    assert diagnostics.endswith("the cause")
+    assert "not this" not in diagnostics
+    assert len(diagnostics.encode()) <= 4096
