@@ -10,9 +10,10 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -29,8 +30,17 @@ if TYPE_CHECKING:
     from agent_reporter.model.exchange import Exchange
 
 REFRESH_SECONDS = 0.25
-SHOWN_ERRORS = 10
-"""Errors that are shown one by one; the bar goes on counting them."""
+SHOWN_PATHS = 10
+"""Paths whose first error is shown; the bar goes on counting all of them."""
+
+
+class RateColumn(ProgressColumn):
+    """Bytes a second, in the units of the rest."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last half minute or so."""
+        rate = task.finished_speed or task.speed
+        return Text(f"{amount(rate)}/s" if rate else "", "progress.data.speed")
 
 
 class Bar:
@@ -42,14 +52,14 @@ class Bar:
         self._job = job
         self._exchange = exchange
         self._clock = SystemClock()
-        self._shown_errors = 0
+        self._failed_paths: set[str] = set()
         self._console = console or Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.fields[state]}"),
             BarColumn(),
             DownloadColumn(binary_units=True),
             TextColumn("{task.fields[files]}"),
-            TransferSpeedColumn(),
+            RateColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[errors]}", style="red"),
             TextColumn("{task.fields[reported]}", style="dim"),
@@ -77,13 +87,18 @@ class Bar:
         """Show above the bar what a person wants to read of the engine's output."""
         errors = [observation for observation in observations if isinstance(observation, EngineError)]
         for error in errors:
-            self._shown_errors += 1
-            if self._shown_errors <= SHOWN_ERRORS:
-                self._print(f"{error.path}: {error.description}", "red")
-            elif self._shown_errors == SHOWN_ERRORS + 1:
-                self._print("further errors are counted below", "red")
+            self._show_error(error)
         if not errors and line.strip() and not line.startswith("{"):
             self._print(line)
+
+    def _show_error(self, error: EngineError) -> None:
+        if len(self._failed_paths) > SHOWN_PATHS or error.path in self._failed_paths:
+            return
+        self._failed_paths.add(error.path)
+        if len(self._failed_paths) > SHOWN_PATHS:
+            self._print("further errors are counted below", "red")
+        else:
+            self._print(f"{error.path}: {error.description}", "red")
 
     def _print(self, text: str, style: str = "") -> None:
         self._progress.console.print(Text(text, style), overflow="ellipsis", no_wrap=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
 
-STATUS_LINES_PER_SECOND = "2"
+STATUS_LINES_PER_SECOND = "5"
 
 MAX_COUNT = 2**63 - 1
 MAX_PATH_CHARACTERS = 8192

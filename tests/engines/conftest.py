@@ -1,10 +1,11 @@
-"""Real engines: one repository a session, made by the oldest restic so that all can read it."""
+"""A watcher of processes, and one repository a session, made by the oldest restic so that all can read it."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.engines.real_restic import RealRestic, Repository, binaries, make_repository
+from tests.engines.watcher import Watcher
 
 MISSING = "no restic: put restic-* into a directory and name it in AGENT_REPORTER_TEST_ENGINES"
 
@@ -19,3 +20,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     oldest: RealRestic = binaries()[0]
     return make_repository(tmp_path_factory.mktemp("restic"), oldest, files=30, file_bytes=200_000)
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
