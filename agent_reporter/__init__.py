@@ -7,28 +7,56 @@
 What an engine holds is a `Job`; see `agent_reporter.job` for what it can state and ask.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
 
-from agent_reporter.errors import (
-    AgentReporterError,
-    ConfigurationError,
-    InvalidRestoreIdError,
-    MisuseError,
-    RestoreBusyError,
-    RestoreEndedError,
-    SignInError,
-    SpoolError,
-    StopRequested,
-    TransportError,
-)
-from agent_reporter.job import Job
-from agent_reporter.model.dialect import PathSpelling, Progress
-from agent_reporter.model.exchange import Ending
-from agent_reporter.model.state import RestoreState
-from agent_reporter.reporter import BackgroundReporter, Reporter
-from agent_reporter.settings import Settings, WhenRefused
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
+from agent_reporter.version import __version__
+
+if TYPE_CHECKING:
+    from agent_reporter.errors import (
+        AgentReporterError,
+        ConfigurationError,
+        InvalidRestoreIdError,
+        MisuseError,
+        RestoreBusyError,
+        RestoreEndedError,
+        SignInError,
+        SpoolError,
+        StopRequested,
+        TransportError,
+    )
+    from agent_reporter.job import Job
+    from agent_reporter.model.dialect import PathSpelling, Progress
+    from agent_reporter.model.exchange import Ending
+    from agent_reporter.model.state import RestoreState
+    from agent_reporter.reporter import BackgroundReporter, Reporter
+    from agent_reporter.settings import Settings, WhenRefused
+
+_HOMES = {
+    "agent_reporter.errors": (
+        "AgentReporterError",
+        "ConfigurationError",
+        "InvalidRestoreIdError",
+        "MisuseError",
+        "RestoreBusyError",
+        "RestoreEndedError",
+        "SignInError",
+        "SpoolError",
+        "StopRequested",
+        "TransportError",
+    ),
+    "agent_reporter.job": ("Job",),
+    "agent_reporter.model.dialect": ("PathSpelling", "Progress"),
+    "agent_reporter.model.exchange": ("Ending",),
+    "agent_reporter.model.state": ("RestoreState",),
+    "agent_reporter.reporter": ("BackgroundReporter", "Reporter"),
+    "agent_reporter.settings": ("Settings", "WhenRefused"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # what is public, imported when it is first used, so that a command loads only what it needs
     "AgentReporterError",
     "BackgroundReporter",
     "ConfigurationError",
@@ -50,3 +78,13 @@ __all__ = [
     "WhenRefused",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'agent_reporter' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from agent_reporter.errors import AgentReporterError, ConfigurationError
+from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="agent-reporter",
         description="Makes every restore on a backup host visible, stoppable, and its outcome certain.",
     )
-    parser.add_argument("--version", action="version", version=f"agent-reporter {_version()}")
+    parser.add_argument("--version", action="version", version=f"agent-reporter {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -76,12 +77,6 @@ def _command(name: str) -> Command:
     if name == "reference":
         return import_module("agent_reporter.reference.command")
     return import_module(f"agent_reporter.cli.{name}")
-
-
-def _version() -> str:
-    from agent_reporter import __version__  # noqa: PLC0415 - asked for by one option alone
-
-    return __version__
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 from yarl import URL
 
-from agent_reporter import __version__
 from agent_reporter.errors import ConfigurationError, TransportError
 from agent_reporter.model.verdict import Answer
+from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from yarl import URL
 
-from agent_reporter import __version__
 from agent_reporter.control_plane.secret_file import read_secret
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
 from agent_reporter.logs import conceal
@@ -21,6 +20,7 @@ from agent_reporter.model import verdict
 from agent_reporter.model.documents import object_of, text_of
 from agent_reporter.model.times import parse_optional_time
 from agent_reporter.settings import CREDENTIAL
+from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
     from datetime import datetime

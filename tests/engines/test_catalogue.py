@@ -9,7 +9,7 @@ from agent_reporter.engines.adapter import StopCause, Stream
 from agent_reporter.engines.catalogue import choose
 from agent_reporter.engines.generic import Generic
 from agent_reporter.engines.recognise import engine_index
-from agent_reporter.engines.restic import Restic
+from agent_reporter.engines.restic import STATUS_LINES_PER_SECOND, Restic
 from agent_reporter.model.state import RestoreState
 
 
@@ -54,7 +54,7 @@ def test_a_restic_restore_is_asked_for_json_and_nothing_else_is_touched(command:
     words, environment = Restic().prepare(shlex.split(command), {"A": "b"})
     assert shlex.join(words) == prepared
     is_restore = words.count("restore") == 1 and words[-1] != "restore" and "snapshots" not in words
-    assert environment.get("RESTIC_PROGRESS_FPS") == ("2" if is_restore else None)
+    assert environment.get("RESTIC_PROGRESS_FPS") == (STATUS_LINES_PER_SECOND if is_restore else None)
 
 
 def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
