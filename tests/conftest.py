@@ -1,0 +1,16 @@
+"""What all tests share: the engines that are found on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engines.real_restic import binaries
+
+MISSING = "no restic: put restic-* into a directory and name it in AGENT_REPORTER_TEST_ENGINES"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `restic` runs with each version there is."""
+    if "restic" in metafunc.fixturenames:
+        found = binaries() or [pytest.param(None, marks=pytest.mark.skip(reason=MISSING), id="restic")]
+        metafunc.parametrize("restic", found, ids=str if binaries() else None, scope="session")
