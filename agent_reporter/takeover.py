@@ -33,7 +33,7 @@ def after_takeover(record: Record, *, at_once: bool = False) -> Record:
 
     The owner died with a request in flight, perhaps: what the control plane has is to be read first.
     """
-    exchange = replace(record.exchange, uncertain=True, ending=None)
+    exchange = replace(record.exchange, uncertain=True, result_told=record.report.is_final, ending=None)
     return replace(record, exchange=replace(exchange, not_before=None) if at_once else exchange)
 
 

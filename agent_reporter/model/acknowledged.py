@@ -59,10 +59,6 @@ class Acknowledged:
             diagnostics=text_of(errors, "diagnostics", ""),
         )
 
-    def skip_state(self, state: RestoreState) -> Acknowledged:
-        """Go on as if `state` had been taken: the control plane refused it, and it is not told again."""
-        return replace(self, state=state)
-
     def to_document(self) -> dict[str, Any]:
         """The JSON object that `from_document` reads back."""
         return {

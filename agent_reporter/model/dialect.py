@@ -100,4 +100,5 @@ _CONTENTS = {
     Content.RESULT: (Content.RESULT, Content.RESULT_ALONE),
     Content.STATE: (Content.STATE, Content.STATE_ALONE),
     Content.PROGRESS: (Content.PROGRESS,),
+    Content.PROGRESS_BESIDE_STATE: (Content.PROGRESS_BESIDE_STATE,),
 }

@@ -86,14 +86,20 @@ class Exchange:
     """The last thing that happened was a read: a state may be told."""
     uncertain: bool = False
     """A patch with `/state` may or may not have been carried out."""
+    result_told: bool = False
+    """The result may have been carried out: a 409 can be its echo."""
     contradicted: bool = False
     """A 409 was the answer to the last patch."""
     stop_requested: bool = False
     """A read showed a stop request."""
     unsigned: bool = False
     """The last answer was a 401."""
+    signed_again: bool = False
+    """A new token was asked for since the last success or wait."""
     refused: tuple[Content, int] | None = None
     """What was answered 400 last, and how many ways of saying it were."""
+    refused_states: frozenset[RestoreState] = frozenset()
+    """States that were answered 400 in every way: they are not told again."""
     attempt: int = 0
     """Failures since the last delivered patch."""
     not_before: datetime | None = None
@@ -166,19 +172,23 @@ def next_step(exchange: Exchange, newest: Report) -> Step | None:
 
 
 def _tell_unfinished(exchange: Exchange, known: Acknowledged, newest: Report) -> Step | None:
-    if may_follow(known.state, newest.state) and not exchange.stop_requested:
-        if not exchange.readable and exchange.uncertain:
-            return None  # it cannot be known whether a stop was requested since: the result will tell
-        return _tell(exchange, Content.STATE, newest, read_first=True)
-    if newest.state is not RestoreState.IN_PROGRESS or exchange.dialect.progress is Progress.FINAL_ONLY:
+    is_taken = not exchange.stop_requested and newest.state not in exchange.refused_states
+    # Where nothing can be read, a stop may have come since a doubt: then only the result has a state.
+    is_safe = exchange.readable or not exchange.uncertain
+    if is_taken and may_follow(known.state, newest.state):
+        return _tell(exchange, Content.STATE, newest, read_first=True) if is_safe else None
+    if newest.state is not RestoreState.IN_PROGRESS:
         return None
-    if exchange.dialect.progress is not Progress.WITH_STATE:
-        return _tell(exchange, Content.PROGRESS, newest, read_first=False)
-    if exchange.stop_requested or not patch.operations(
-        Content.PROGRESS, known, newest, exchange.dialect.spelling
-    ):
-        return None
-    return _tell(exchange, Content.STATE, newest, read_first=True)
+    match exchange.dialect.progress:
+        case Progress.AUTO | Progress.COUNTERS:
+            return _tell(exchange, Content.PROGRESS, newest, read_first=exchange.uncertain)
+        case Progress.WITH_STATE:
+            is_news = patch.operations(Content.PROGRESS, known, newest, exchange.dialect.spelling)
+            if is_taken and is_safe and is_news:
+                return _tell(exchange, Content.PROGRESS_BESIDE_STATE, newest, read_first=True)
+            return None
+        case Progress.FINAL_ONLY:
+            return None
 
 
 def _tell(exchange: Exchange, content: Content, newest: Report, *, read_first: bool) -> Step | None:
@@ -197,12 +207,8 @@ def is_urgent(exchange: Exchange, step: Step | None, newest: Report) -> bool:
     if step is None:
         return False
     if isinstance(step, Send):
-        return step.way.content.has_state and not _is_progress(exchange, newest)
-    return not _is_progress(exchange, newest)
-
-
-def _is_progress(exchange: Exchange, newest: Report) -> bool:
-    return exchange.acknowledged is not None and exchange.acknowledged.state is newest.state
+        return not step.way.content.is_progress
+    return exchange.acknowledged is None or exchange.acknowledged.state is not newest.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +223,16 @@ class Circumstances:
 def after_read(exchange: Exchange, newest: Report, answer: Answer, world: Circumstances) -> Exchange:
     """The exchange after the restore was read."""
     meaning = verdict.of(answer.status)
+    if meaning is Verdict.SIGN_IN:
+        return _unsigned(exchange, verdict.explain(answer), world)
+    exchange = replace(exchange, unsigned=False)
     if answer.status == 200:
         try:
             known = (exchange.acknowledged or Acknowledged()).read(answer.document())
         except MalformedError as problem:
             return _failed(exchange, f"the restore could not be read: {problem}", world)
         return _after_knowledge(exchange, newest, known, world)
-    if meaning is Verdict.SIGN_IN:
-        return _unsigned(exchange, verdict.explain(answer), world)
-    if meaning is Verdict.RETRY and answer.status != 501:
+    if meaning not in {Verdict.GONE, Verdict.REJECTED} and answer.status != 501:
         retry_after = verdict.retry_after_seconds(answer.retry_after, world.now)
         return _failed(exchange, verdict.explain(answer), world, retry_after)
     # A control plane that serves the one call of the authority and no reads: go on without.
@@ -238,17 +245,17 @@ def _after_knowledge(
     exchange: Exchange, newest: Report, known: Acknowledged, world: Circumstances
 ) -> Exchange:
     if known.state.is_final:
-        ours = newest.is_final and known.state is newest.state
-        if ours and known.ended_time == newest.ended_time:
+        ending = _ending_there(known, newest)
+        if ending is Ending.DELIVERED and known.ended_time == newest.ended_time:
             known = replace(known, revision=newest.revision)
-        ending = Ending.DELIVERED if ours else Ending.ENDED_ELSEWHERE
+        theirs = f"the control plane has this restore as {known.state.value} already"
         return replace(
             exchange,
             acknowledged=known,
             ending=ending,
             uncertain=False,
             contradicted=False,
-            failure="" if ours else f"the control plane has this restore as {known.state.value} already",
+            failure=theirs if ending is Ending.ENDED_ELSEWHERE else "",
         )
     stop = exchange.stop_requested or known.state is RestoreState.STOP_REQUESTED
     read = replace(
@@ -256,18 +263,38 @@ def _after_knowledge(
         acknowledged=known,
         stop_requested=stop,
         fresh=True,
-        unsigned=False,
         uncertain=False,
         contradicted=False,
     )
-    if exchange.contradicted and known.state is not RestoreState.STOP_REQUESTED:
-        return replace(_failed(read, exchange.failure, world), fresh=False)
-    return read
+    is_explained = stop and not exchange.stop_requested
+    if exchange.contradicted and not is_explained:
+        return _failed(read, exchange.failure, world)
+    # A read is good for what is told straight after it, and for nothing later.
+    return read if next_step(read, newest) is not None else replace(read, fresh=False)
+
+
+def _ending_there(known: Acknowledged, newest: Report) -> Ending:
+    """What it means for our result that the restore has the final state `known` there."""
+    if known.state is not newest.state:
+        return Ending.ENDED_ELSEWHERE
+    has_all = (
+        known.files_restored >= newest.files_restored
+        and known.bytes_restored >= newest.bytes_restored
+        and known.error_count >= newest.errors.count
+    )
+    return Ending.DELIVERED if has_all else Ending.DELIVERED_BARE
 
 
 def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumstances) -> Exchange:
     """The exchange after a patch was answered."""
-    spent = replace(exchange, fresh=False, unsigned=False)
+    may_be_done = verdict.is_uncertain(answer.status)
+    spent = replace(
+        exchange,
+        fresh=False,
+        unsigned=False,
+        uncertain=exchange.uncertain or (may_be_done and step.way.content.has_state),
+        result_told=exchange.result_told or (may_be_done and step.report.is_final),
+    )
     match verdict.of(answer.status):
         case Verdict.DELIVERED:
             return _delivered(spent, step)
@@ -280,8 +307,6 @@ def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumsta
         case Verdict.RECONCILE:
             return _contradicted(spent, step, answer)
         case Verdict.RETRY:
-            if step.way.content.has_state and verdict.is_uncertain(answer.status):
-                spent = replace(spent, uncertain=True)
             retry_after = verdict.retry_after_seconds(answer.retry_after, world.now)
             return _failed(spent, verdict.explain(answer), world, retry_after)
 
@@ -299,6 +324,7 @@ def _delivered(exchange: Exchange, step: Send) -> Exchange:
         dialect=exchange.dialect.settle(step.way) if spelled else exchange.dialect,
         uncertain=False,
         refused=None,
+        signed_again=False,
         attempt=0,
         not_before=None,
         failure="" if ending is not Ending.DELIVERED_BARE else exchange.failure,
@@ -314,9 +340,9 @@ def _rejected(exchange: Exchange, step: Send, failure: str, world: Circumstances
         return told
     if content is Content.RESULT:
         return replace(told, ending=Ending.REJECTED)
-    if content is Content.STATE and not _is_progress(exchange, step.report):
-        known = exchange.acknowledged or Acknowledged()
-        return replace(told, refused=None, acknowledged=known.skip_state(step.report.state))
+    if content is Content.STATE:
+        states = exchange.refused_states | {step.report.state}
+        return replace(told, refused=None, refused_states=states)
     if exchange.dialect.progress is Progress.COUNTERS:
         return _failed(replace(told, refused=None), failure, world)
     return replace(told, refused=None, dialect=exchange.dialect.without_progress())
@@ -340,23 +366,28 @@ def _contradicted(exchange: Exchange, step: Send, answer: Answer) -> Exchange:
     # Nothing can be read here: a 2xx is taken at its word, and a 409 after an uncertain result is its echo.
     if answer.status < 300:
         return _delivered(exchange, step)
-    ending = Ending.DELIVERED if step.report.is_final and exchange.uncertain else Ending.ENDED_ELSEWHERE
+    is_echo = step.report.is_final and exchange.result_told
+    ending = Ending.DELIVERED if is_echo else Ending.ENDED_ELSEWHERE
     return replace(exchange, ending=ending, failure=failure)
 
 
 def _unsigned(exchange: Exchange, failure: str, world: Circumstances) -> Exchange:
     """A first 401 is mended by signing in and going on at once; one after that is waited out."""
-    if exchange.unsigned:
-        return _failed(exchange, failure, world)
-    return replace(exchange, unsigned=True, fresh=False, failure=failure)
+    refused = replace(exchange, unsigned=True, fresh=False, failure=failure)
+    return _failed(refused, failure, world) if exchange.signed_again else replace(refused, signed_again=True)
 
 
 def after_no_answer(
     exchange: Exchange, step: Step, failure: str, world: Circumstances, *, uncertain: bool
 ) -> Exchange:
     """The exchange after a request got no answer, or could not be made at all."""
-    carried_state = isinstance(step, Send) and step.way.content.has_state
-    lost = replace(exchange, fresh=False, uncertain=exchange.uncertain or (uncertain and carried_state))
+    sent = step if uncertain and isinstance(step, Send) else None
+    lost = replace(
+        exchange,
+        fresh=False,
+        uncertain=exchange.uncertain or (sent is not None and sent.way.content.has_state),
+        result_told=exchange.result_told or (sent is not None and sent.report.is_final),
+    )
     return _failed(lost, failure, world)
 
 
@@ -366,6 +397,7 @@ def _failed(exchange: Exchange, failure: str, world: Circumstances, retry_after:
     return replace(
         exchange,
         fresh=False,
+        signed_again=False,
         attempt=attempt,
         not_before=world.now + timedelta(seconds=delay),
         failure=failure,

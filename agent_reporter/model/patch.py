@@ -76,11 +76,18 @@ class Content(StrEnum):
     """A state and nothing else."""
     PROGRESS = "progress"
     """Counters and errors, never a state: such a patch can undo no stop request."""
+    PROGRESS_BESIDE_STATE = "progress_beside_state"
+    """Counters and errors beside `in_progress`, for a control plane that wants them so."""
 
     @property
     def has_state(self) -> bool:
         """Whether the patch carries `/state`."""
         return self is not Content.PROGRESS
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether the patch tells progress, which waits for its tick."""
+        return self in {Content.PROGRESS, Content.PROGRESS_BESIDE_STATE}
 
 
 def replace_state(state: RestoreState) -> Operations:
@@ -101,13 +108,13 @@ def operations(
             return [
                 *replace_state(newest.state),
                 *_times(newest, paths),
-                _replace("/errors", newest.errors.to_document()),
+                _replace("/errors", _all_errors(acknowledged, newest)),
                 _replace(paths[FILES], max(newest.files_restored, acknowledged.files_restored)),
                 _replace(paths[BYTES], max(newest.bytes_restored, acknowledged.bytes_restored)),
             ]
         case Content.RESULT_ALONE:
             return [*replace_state(newest.state), *_times(newest, paths)]
-        case Content.STATE:
+        case Content.STATE | Content.PROGRESS_BESIDE_STATE:
             return [
                 *replace_state(newest.state),
                 *_start(acknowledged, newest, paths),
@@ -128,7 +135,7 @@ def after(content: Content, acknowledged: Acknowledged, newest: Report) -> Ackno
         told = replace(told, started_time=newest.started_time, ended_time=newest.ended_time)
     if content in {Content.RESULT_ALONE, Content.STATE_ALONE}:
         return told
-    if content is Content.STATE:
+    if content in {Content.STATE, Content.PROGRESS_BESIDE_STATE}:
         told = replace(told, started_time=acknowledged.started_time or newest.started_time)
     whole = content is Content.RESULT
     return replace(
@@ -154,6 +161,10 @@ def _changes(acknowledged: Acknowledged, newest: Report, paths: Mapping[str, str
     ):
         changes.append(_replace("/errors", newest.errors.to_document(PROGRESS_RECORDS)))
     return changes
+
+
+def _all_errors(acknowledged: Acknowledged, newest: Report) -> dict[str, Any]:
+    return newest.errors.to_document() | {"count": max(newest.errors.count, acknowledged.error_count)}
 
 
 def _told_records(newest: Report) -> int:

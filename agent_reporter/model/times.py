@@ -9,7 +9,7 @@ from agent_reporter.errors import MalformedError
 
 def format_time(moment: datetime) -> str:
     """`2014-10-20T13:11:58.985151Z`, for a `moment` with a time zone."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: object) -> datetime:
