@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ PRIVATE_DIRECTORY = 0o700
 
 def replace_file(path: Path, content: bytes) -> None:
     """Make `content` the content of `path`, durably; on OSError the old content stays."""
-    aside = path.with_name(f".{path.name}.new")
+    aside = draft_of(path)
     try:
         descriptor = os.open(
             aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE
@@ -29,6 +30,22 @@ def replace_file(path: Path, content: bytes) -> None:
             aside.unlink()
         raise
     sync_directory(path.parent)
+
+
+def draft_of(path: Path) -> Path:
+    """Where the new content of `path` is written aside; left behind if that is cut short."""
+    return path.with_name(f".{path.name}.new")
+
+
+def make_directory(directory: Path) -> None:
+    """Make `directory`, for its owner only, and whatever is missing above it, durably."""
+    if directory.is_dir():
+        return
+    if directory.parent != directory:
+        make_directory(directory.parent)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=PRIVATE_DIRECTORY)
+    sync_directory(directory.parent)
 
 
 def write_whole(descriptor: int, content: bytes) -> None:
@@ -57,37 +74,30 @@ class Reserve:
         self._path = path
         self.size = size
         """Bytes."""
-        self._descriptor: int | None = None
         with suppress(OSError):  # a full disk already, or a file system without reservations: go without
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, PRIVATE_FILE)
             try:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError:
-                os.close(descriptor)
                 path.unlink()
                 raise
-            self._descriptor = descriptor
+            finally:
+                os.close(descriptor)
 
     def spend(self, content: bytes, target: Path) -> None:
         """Make `content` the content of `target` out of the reserve; raises OSError if that fails too."""
-        if self._descriptor is None or len(content) > self.size:
-            raise OSError(f"no reserve for {len(content)} bytes")
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        write_whole(self._descriptor, content)
-        os.ftruncate(self._descriptor, len(content))
-        os.fsync(self._descriptor)
+        if len(content) > self.size or not self._path.exists():
+            raise OSError(errno.ENOSPC, f"no reserve for {len(content)} bytes")
+        descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            write_whole(file.fileno(), content)
+            file.truncate(len(content))
+            os.fsync(file.fileno())
         self._path.replace(target)
-        self._close()
         sync_directory(target.parent)
 
     def release(self) -> None:
         """Give the space back."""
-        if self._descriptor is not None:
-            self._close()
-            with suppress(OSError):
-                self._path.unlink()
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with suppress(OSError):
+            self._path.unlink()

@@ -42,10 +42,11 @@ class Keeper:
         self._next_try = 0.0
         self._log = get_logger(restore_id=record.report.restore_id)
 
-    def name_engine(self, engine: ProcessIdentity) -> None:
-        """From now on the record says that `engine` does the restoring; it is kept with the next report."""
+    async def name_engine(self, engine: ProcessIdentity, report: Report) -> None:
+        """From now on the record says that `engine` does the restoring; that is kept at once."""
         self._engine = engine
         self._kept = None
+        await self.keep(report)
 
     async def keep(self, report: Report) -> None:
         """Keep `report` and the exchange, if they have to be kept now."""

@@ -39,7 +39,7 @@ class ProcessStat:
 @cache
 def boot_id() -> str:
     """The id of this boot."""
-    return _BOOT_ID.read_text(encoding="ascii").strip()
+    return _BOOT_ID.read_bytes().decode().strip()
 
 
 def read_stat(pid: int) -> ProcessStat | None:

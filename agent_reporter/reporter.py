@@ -163,10 +163,10 @@ class Reporter:
         if (restore := self._open.get(job.restore_id)) is not None:
             await self._first_of(timeout, [restore.delivery.contacted])
 
-    def name_engine(self, job: Job, engine: ProcessIdentity) -> None:
-        """Say which process restores, for whoever takes the restore over if this process dies."""
+    async def name_engine(self, job: Job, engine: ProcessIdentity) -> None:
+        """Keep which process restores, for whoever takes the restore over if this process dies."""
         if (restore := self._open.get(job.restore_id)) is not None:
-            restore.keeper.name_engine(engine)
+            await restore.keeper.name_engine(engine, job.take_report())
 
     def exchange(self, job: Job) -> Exchange | None:
         """Where the delivery of `job` stands; None once it is over."""

@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
+import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +23,10 @@ from typing import TYPE_CHECKING
 
 from agent_reporter import processes
 from agent_reporter.durable import (
-    PRIVATE_DIRECTORY,
     PRIVATE_FILE,
     Reserve,
+    draft_of,
+    make_directory,
     replace_file,
     sync_directory,
     write_whole,
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 
 RESERVE_BYTES = 64 * 1024
 MAX_RECORD_BYTES = 8 * 1024 * 1024
+
+_DEAD_NAME = re.compile(r"(.+)\.json(?:\.\d+)?")
+"""What a dead letter's file is called, with a number where there are several of one restore."""
 
 _log = get_logger()
 
@@ -74,18 +80,26 @@ class Spool:
         """
         try:
             for directory in (self.directory, self.dead, self.aside):
-                directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+                make_directory(directory)
             lock = self._lock(restore_id)
+            try:
+                record = self._load(restore_id)
+            except BaseException:
+                os.close(lock)
+                raise
         except OSError as problem:
             raise SpoolError(
                 f"restore {restore_id}: the spool {self.directory} cannot be used: {problem}. "
                 "Make it writable, or name another with spool_dir."
             ) from problem
-        return Entry(self, restore_id, lock, self._load(restore_id))
+        return Entry(self, restore_id, lock, record)
 
     def orphans(self) -> Iterator[Entry]:
-        """Take over every restore that nobody owns; each has a record."""
-        for restore_id in self._restore_ids(self.directory):
+        """Take over every restore that nobody owns; each has a record.
+
+        What an owner left that was killed before its first record is tidied up.
+        """
+        for restore_id in self._restore_ids(".json", ".lock"):
             try:
                 entry = self.open(restore_id)
             except (RestoreBusyError, SpoolError):
@@ -99,12 +113,12 @@ class Spool:
         """Every restore and dead letter in the spool, without owning or changing anything."""
         alive = [
             self._look(self._path(restore_id), restore_id, dead=False)
-            for restore_id in self._restore_ids(self.directory)
+            for restore_id in self._restore_ids(".json")
         ]
         dead = [
-            self._look(path, path.name.partition(".json")[0], dead=True)
+            self._look(path, name[1], dead=True)
             for path in _files(self.dead)
-            if ".json" in path.name
+            if not path.is_symlink() and path.is_file() and (name := _DEAD_NAME.fullmatch(path.name))
         ]
         return [listed for listed in alive + dead if listed is not None]
 
@@ -112,9 +126,10 @@ class Spool:
         """The files that could not be read."""
         return _files(self.aside)
 
-    def _restore_ids(self, directory: Path) -> list[str]:
-        names = [path.name.removesuffix(".json") for path in _files(directory) if path.name.endswith(".json")]
-        return [name for name in names if is_restore_id(name)]
+    def _restore_ids(self, *suffixes: str) -> list[str]:
+        names = [path.name for path in _files(self.directory)]
+        ids = {name.removesuffix(suffix) for name in names for suffix in suffixes if name.endswith(suffix)}
+        return sorted(filter(is_restore_id, ids))
 
     def _path(self, restore_id: str) -> Path:
         return self.directory / f"{restore_id}.json"
@@ -130,7 +145,7 @@ class Spool:
         except (OSError, MalformedError) as problem:
             return Listed(restore_id, None, dead=dead, problem=str(problem))
         owner = None if dead else self._owner(restore_id)
-        return Listed(restore_id, record, owner, dead)
+        return Listed(record.report.restore_id, record, owner, dead)
 
     def _owner(self, restore_id: str) -> int | None:
         try:
@@ -155,7 +170,7 @@ class Spool:
                 who = "another process" if owner is None else f"process {owner}"
                 raise RestoreBusyError(restore_id, who) from None
             except OSError as problem:
-                if problem.errno != errno.ENOSPC:
+                if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
                     os.close(lock)
                     raise
                 return lock  # the lock holds without the owner's name in it
@@ -164,10 +179,10 @@ class Spool:
     def _load(self, restore_id: str) -> Record | None:
         path = self._path(restore_id)
         try:
-            return Record.decode(_read_bounded(path))
+            return _read_record(path, restore_id)
         except FileNotFoundError:
             return None
-        except (OSError, MalformedError) as problem:
+        except MalformedError as problem:
             _log.error(
                 "spool.set_aside",
                 restore_id=restore_id,
@@ -191,17 +206,20 @@ class Entry:
         self._path = spool._path(restore_id)  # noqa: SLF001 - an entry is the spool's own other half
         self._lock_path = spool._lock_path(restore_id)  # noqa: SLF001 - as above
         self._lock: int | None = lock
+        self._is_delivered = False
         self._mutex = threading.Lock()
         self._reserve = Reserve(spool.directory / f".{restore_id}.reserve", RESERVE_BYTES)
 
     def write(self, record: Record) -> None:
         """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.
 
-        Raises SpoolError if it cannot be kept; what was kept before stays then.
+        Nothing is kept of a restore that was discarded, since all of it was acknowledged. Raises SpoolError if it cannot be kept; what was kept before stays then.
         """
         with self._mutex:
-            if self._lock is None:
+            if self._is_delivered:
                 return
+            if self._lock is None:
+                raise SpoolError(f"restore {self.restore_id}: it is not ours any more in the spool")
             if self.record is not None and self.record.supersede(record.report) is self.record:
                 record = _with_report_of(record, self.record)
             try:
@@ -221,6 +239,7 @@ class Entry:
                     self._path.unlink()
                     sync_directory(self._spool.directory)
                 self.record = None
+                self._is_delivered = True
                 self._unlock()
 
     def bury(self) -> None:
@@ -250,6 +269,8 @@ class Entry:
     def _unlock(self) -> None:
         self._reserve.release()
         with suppress(OSError):
+            draft_of(self._path).unlink()
+        with suppress(OSError):
             self._lock_path.unlink()
         if self._lock is not None:
             os.close(self._lock)
@@ -270,20 +291,41 @@ def _is_file(descriptor: int, path: Path) -> bool:
 
 def _files(directory: Path) -> list[Path]:
     try:
-        return sorted(path for path in directory.iterdir() if path.is_file() and path.name[0] != ".")
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries]
     except FileNotFoundError:
         return []
     except OSError as problem:
         raise SpoolError(f"the spool {directory} cannot be read: {problem}") from problem
+    return [directory / name for name in sorted(names) if name[0] != "."]
 
 
 def _read_bounded(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(MAX_RECORD_BYTES + 1)
+    """The content of a file that can be a record's; raises MalformedError for what cannot, and OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        if problem.errno in {errno.ELOOP, errno.ENXIO}:
+            raise MalformedError(f"{path} is no regular file") from problem
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise MalformedError(f"{path} is no regular file")
+        content = b""
+        while chunk := os.read(descriptor, MAX_RECORD_BYTES + 1 - len(content)):
+            content += chunk
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_RECORD_BYTES:
         raise MalformedError(f"{path} is larger than any record: over {MAX_RECORD_BYTES} bytes")
     return content
+
+
+def _read_record(path: Path, restore_id: str) -> Record:
+    record = Record.decode(_read_bounded(path))
+    if record.report.restore_id != restore_id:
+        raise MalformedError(f"{path} is the record of restore {record.report.restore_id}")
+    return record
 
 
 def _free_name(directory: Path, name: str) -> Path:

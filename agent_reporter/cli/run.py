@@ -158,7 +158,7 @@ class Run:
             )
             self._say(str(problem))
             return problem.returncode
-        reporter.name_engine(job, engine.identity)
+        await reporter.name_engine(job, engine.identity)
         returncode = await supervision.until_end(engine)
         return 128 - returncode if returncode < 0 else returncode
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.model.documents import count_of, object_of, text_of
+from agent_reporter.model.error_log import MAX_TOKEN, clean_text
 from agent_reporter.model.report import state_of
 from agent_reporter.model.state import RestoreState
 from agent_reporter.model.times import format_time, parse_optional_time
@@ -13,6 +14,10 @@ from agent_reporter.model.times import format_time, parse_optional_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+
+MAX_KEPT_TEXT = 500
+"""Characters kept of what the other side says in its diagnostics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,8 @@ class Acknowledged:
             ),
             error_count=count,
             records=self.records if count == self.error_count else None,
-            reason=text_of(errors, "reason", ""),
-            diagnostics=text_of(errors, "diagnostics", ""),
+            reason=clean_text(text_of(errors, "reason", ""), MAX_TOKEN),
+            diagnostics=clean_text(text_of(errors, "diagnostics", ""), MAX_KEPT_TEXT),
         )
 
     def to_document(self) -> dict[str, Any]:

@@ -366,8 +366,10 @@ def _contradicted(exchange: Exchange, step: Send, answer: Answer) -> Exchange:
     # Nothing can be read here: a 2xx is taken at its word, and a 409 after an uncertain result is its echo.
     if answer.status < 300:
         return _delivered(exchange, step)
-    is_echo = step.report.is_final and exchange.result_told
-    ending = Ending.DELIVERED if is_echo else Ending.ENDED_ELSEWHERE
+    ending = Ending.ENDED_ELSEWHERE
+    if step.report.is_final and exchange.result_told:
+        is_bare = step.way.content is Content.RESULT_ALONE
+        ending = Ending.DELIVERED_BARE if is_bare else Ending.DELIVERED
     return replace(exchange, ending=ending, failure=failure)
 
 

@@ -48,11 +48,16 @@ class Record:
         return replace(self, report=report)
 
     def trimmed(self, max_bytes: int) -> Record:
-        """The record with as many error records as fit into `max_bytes` of a file, and the exact count."""
+        """The record with as much of its errors as fits into `max_bytes` of a file, and the exact count."""
         record = self
-        while len(record.encode()) > max_bytes and record.report.errors.records:
-            kept = record.report.errors.records[: len(record.report.errors.records) // 2]
-            errors = replace(record.report.errors, records=kept)
+        while len(record.encode()) > max_bytes and (
+            record.report.errors.records or record.report.errors.diagnostics
+        ):
+            errors = record.report.errors
+            if errors.records:
+                errors = replace(errors, records=errors.records[: len(errors.records) // 2])
+            else:
+                errors = replace(errors, diagnostics=errors.diagnostics[: len(errors.diagnostics) // 2])
             record = replace(record, report=replace(record.report, errors=errors))
         return record
 

@@ -207,10 +207,12 @@ class Conversation:
         self.crashes()
 
     def crashes(self) -> None:
-        """The reporter is killed, and its successor goes on from what was kept last."""
+        """The reporter is killed, and its successor goes on from what was kept last, as after a takeover."""
         if self.exchange.ending is None:
             self.newest, kept = self._kept
-            self.exchange = replace(Exchange.from_document(json.loads(kept)), uncertain=True)
+            self.exchange = replace(
+                Exchange.from_document(json.loads(kept)), uncertain=True, result_told=self.newest.is_final
+            )
             self._read_just_now, self._in_doubt, self._must_read = False, True, False
             self._refused_counters.clear()
             if not self.exchange.dialect.settled:
@@ -347,6 +349,7 @@ class Conversation:
         known = self.exchange.acknowledged
         if known is not None and known.state is state:
             assert self.progress is Progress.WITH_STATE, "progress that carries a state"
+            assert step.way.content is Content.PROGRESS_BESIDE_STATE
 
     def _judge_counters(self, step: Send) -> None:
         assert step.report.state is IN_PROGRESS
@@ -372,7 +375,7 @@ class Conversation:
                 assert there.state is ours.state
             case Ending.REJECTED:
                 assert not there.would_take(ours, self.path_spelling)
-                assert not there.state.is_final
+                assert not there.state.is_final or there.ended_elsewhere
             case Ending.ENDED_ELSEWHERE:
                 assert there.ended_elsewhere
             case _:

@@ -48,6 +48,19 @@ def test_in_a_settled_spelling_there_is_one_way_and_then_less_to_say(spelling: S
     assert dialect.ways(Content.PROGRESS) == (Way(Content.PROGRESS, spelling),)
 
 
+def test_progress_beside_a_state_is_not_told_as_a_state_alone_which_would_tell_nothing() -> None:
+    beside = Content.PROGRESS_BESIDE_STATE
+    assert Dialect().ways(beside) == (Way(beside, AUTHORITY),)
+    assert AUTO.ways(beside) == (Way(beside, AUTHORITY), Way(beside, DOCUMENT))
+
+
+@pytest.mark.parametrize(
+    "content", [Content.RESULT, Content.STATE, Content.PROGRESS, Content.PROGRESS_BESIDE_STATE]
+)
+def test_the_first_way_to_say_something_says_all_of_it(content: Content) -> None:
+    assert AUTO.ways(content)[0] == Way(content, AUTHORITY)
+
+
 def test_in_auto_the_other_spelling_comes_before_saying_less() -> None:
     assert AUTO.ways(Content.RESULT) == (
         Way(Content.RESULT, AUTHORITY),

@@ -169,7 +169,7 @@ def test_counters_with_a_state_are_preceded_by_a_read() -> None:
     conversation = talking(Progress.WITH_STATE)
     assert reads(conversation, RUNNING)
     step = sent(replace(conversation, fresh=True), RUNNING)
-    assert step.way.content is Content.STATE
+    assert step.way == Way(Content.PROGRESS_BESIDE_STATE, AUTHORITY)
     assert paths(step.operations) == ["/state", "/files_restores", "/bytes-restored"]
     assert step.operations[0]["value"] == "in_progress"
 
@@ -208,6 +208,16 @@ def test_where_nothing_can_be_read_a_state_goes_out_without() -> None:
 
 def test_where_nothing_can_be_read_no_state_follows_a_doubt_and_the_result_does() -> None:
     conversation = exchange(PREPARING, readable=False, uncertain=True)
+    assert next_step(conversation, RUNNING) is None
+    assert sent(conversation, DONE).way.content is Content.RESULT
+
+
+def test_where_nothing_can_be_read_no_counters_beside_a_state_follow_a_doubt_and_the_result_does() -> None:
+    """Decision 2: the state beside them could erase a stop request, and nobody could tell."""
+    before = replace(talking(Progress.WITH_STATE), readable=False)
+    step = sent(before, RUNNING)
+    assert step.way.content is Content.PROGRESS_BESIDE_STATE
+    conversation = after_no_answer(before, step, "timed out", WORLD, uncertain=True)
     assert next_step(conversation, RUNNING) is None
     assert sent(conversation, DONE).way.content is Content.RESULT
 
@@ -283,16 +293,21 @@ def test_our_result_that_is_read_is_delivered() -> None:
     assert conversation.failure == ""
     assert not conversation.uncertain
     assert conversation.acknowledged is not None
-    assert conversation.acknowledged.revision == DONE.revision
+    assert conversation.acknowledged.state is COMPLETED
+    assert conversation.acknowledged.ended_time == ENDED
 
 
-def test_our_result_that_is_read_with_another_end_is_not_the_revision_we_told() -> None:
-    answer = shown("completed", ended_time="2014-10-20T09:00:00Z", files_restored=8, bytes_restored=9)
-    conversation = after_read(exchange(uncertain=True), DONE, answer, WORLD)
-    assert conversation.ending is Ending.DELIVERED
-    assert conversation.acknowledged is not None
-    assert conversation.acknowledged.revision == 0
-    assert conversation.acknowledged.ended_time != ENDED
+@pytest.mark.parametrize(
+    "less", [{"files_restored": 7}, {"bytes_restored": 8}, {"errors": {"count": 1}}], ids=str
+)
+def test_our_result_that_is_read_with_less_than_we_know_is_delivered_bare(less: dict[str, Any]) -> None:
+    newest = replace(DONE, errors=errors(2))
+    whole: dict[str, Any] = {"files_restored": 8, "bytes_restored": 9, "errors": {"count": 2}}
+    before = exchange(uncertain=True)
+    assert after_read(before, newest, shown("completed", **whole), WORLD).ending is Ending.DELIVERED
+    assert (
+        after_read(before, newest, shown("completed", **whole | less), WORLD).ending is Ending.DELIVERED_BARE
+    )
 
 
 def test_our_bare_result_that_is_read_after_a_doubt_has_not_delivered_the_rest() -> None:
@@ -437,6 +452,16 @@ def test_where_nothing_can_be_read_a_409_after_an_uncertain_result_is_its_echo()
     conversation = after_patch(conversation, sent(conversation, DONE), Answer(500), WORLD)
     conversation = after_patch(conversation, sent(conversation, DONE), CONFLICT, WORLD)
     assert conversation.ending is Ending.DELIVERED
+
+
+def test_where_nothing_can_be_read_a_409_after_an_uncertain_bare_result_is_the_echo_of_that() -> None:
+    conversation = exchange(IN_PROGRESS, readable=False)
+    conversation = after_patch(conversation, sent(conversation, DONE), BAD, WORLD)
+    step = sent(conversation, DONE)
+    assert step.way.content is Content.RESULT_ALONE
+    conversation = after_patch(conversation, step, Answer(500), WORLD)
+    conversation = after_patch(conversation, sent(conversation, DONE), CONFLICT, WORLD)
+    assert conversation.ending is Ending.DELIVERED_BARE
 
 
 def test_where_nothing_can_be_read_a_409_after_an_uncertain_state_is_no_echo_of_a_result() -> None:

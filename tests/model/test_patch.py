@@ -56,7 +56,12 @@ unfinished = reports(st.sampled_from([QUEUED, PREPARING, IN_PROGRESS]))
 finals = reports(st.sampled_from([state for state in RestoreState if state.is_final]))
 contents_and_reports: st.SearchStrategy[tuple[Content, Report]] = st.one_of(
     st.tuples(st.sampled_from([Content.RESULT, Content.RESULT_ALONE]), finals),
-    st.tuples(st.sampled_from([Content.STATE, Content.STATE_ALONE, Content.PROGRESS]), unfinished),
+    st.tuples(
+        st.sampled_from(
+            [content for content in Content if content not in {Content.RESULT, Content.RESULT_ALONE}]
+        ),
+        unfinished,
+    ),
 )
 
 
@@ -82,6 +87,13 @@ def test_each_spelling_has_another() -> None:
 
 def test_only_progress_has_no_state() -> None:
     assert [content for content in Content if not content.has_state] == [Content.PROGRESS]
+
+
+def test_progress_is_told_alone_or_beside_a_state() -> None:
+    assert {content for content in Content if content.is_progress} == {
+        Content.PROGRESS,
+        Content.PROGRESS_BESIDE_STATE,
+    }
 
 
 def test_asking_for_a_stop_is_one_operation() -> None:
@@ -232,6 +244,18 @@ def test_progress_that_is_behind_what_is_known_there_is_not_told() -> None:
     known = acknowledged(files_restored=30, bytes_restored=30, error_count=30)
     newest = report(IN_PROGRESS, files_restored=3, bytes_restored=3, errors=errors(3))
     assert operations(Content.PROGRESS, known, newest, AUTHORITY) == []
+
+
+def test_progress_beside_a_state_tells_what_is_new_after_the_state_that_stands() -> None:
+    known = acknowledged(files_restored=8)
+    newest = report(IN_PROGRESS, files_restored=8, bytes_restored=9)
+    assert operations(Content.PROGRESS_BESIDE_STATE, known, newest, AUTHORITY) == [
+        {"op": "replace", "path": "/state", "value": "in_progress"},
+        {"op": "replace", "path": "/bytes-restored", "value": 9},
+    ]
+    assert after(Content.PROGRESS_BESIDE_STATE, known, newest) == acknowledged(
+        revision=1, files_restored=8, bytes_restored=9
+    )
 
 
 @pytest.mark.parametrize("records", [None, 0, 2])
