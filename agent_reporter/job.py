@@ -46,7 +46,7 @@ class Listener(Protocol):
     """Who is told of what an engine states: the delivery of that restore."""
 
     def wake(self, *, urgent: bool) -> None:
-        """There is something new to take; `urgent` for a state. From any thread, without blocking."""
+        """There is something new to take; `urgent` for a state and a first error. From any thread, without blocking."""
         ...
 
     def keep_result(self, report: Report) -> bool:
@@ -172,9 +172,10 @@ class Job:
             if self._report.is_final:
                 self._misused(f"error(path={path!r:.80}) came after the end")
                 return
+            is_first = self._errors.count == 0
             self._errors.add(record)
             self._changed = True
-        self._wake(urgent=False)
+        self._wake(urgent=is_first)
 
     def finish(
         self, state: RestoreState | str | None = None, *, reason: str = "", diagnostics: str = ""

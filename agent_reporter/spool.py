@@ -213,7 +213,8 @@ class Entry:
     def write(self, record: Record) -> None:
         """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.
 
-        Nothing is kept of a restore that was discarded, since all of it was acknowledged. Raises SpoolError if it cannot be kept; what was kept before stays then.
+        Nothing is kept of a restore that was discarded, since all of it was acknowledged. Raises SpoolError if
+        it cannot be kept; what was kept before stays then.
         """
         with self._mutex:
             if self._is_delivered:

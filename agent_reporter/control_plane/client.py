@@ -169,6 +169,8 @@ def _words(problem: Any) -> str:
     """What aiohttp or the system says, without the request that some of its exceptions carry."""
     if isinstance(problem, aiohttp.ClientResponseError):
         return f"no valid HTTP: {problem.message}"
+    if isinstance(problem, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before the whole answer came"
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
     return str(problem) or type(problem).__name__

@@ -203,12 +203,15 @@ def _tell(exchange: Exchange, content: Content, newest: Report, *, read_first: b
 
 
 def is_urgent(exchange: Exchange, step: Step | None, newest: Report) -> bool:
-    """Whether a step waits for no tick: states and results do not, progress does."""
+    """Whether a step waits for no tick: states, results and the first error do not, progress does."""
     if step is None:
         return False
+    known = exchange.acknowledged
+    if known is None or (known.error_count == 0 and newest.errors.count > 0):
+        return True
     if isinstance(step, Send):
         return not step.way.content.is_progress
-    return exchange.acknowledged is None or exchange.acknowledged.state is not newest.state
+    return known.state is not newest.state
 
 
 @dataclass(frozen=True, slots=True)
