@@ -45,10 +45,10 @@ class RestoreBusyError(AgentReporterError):
     """Another process reports this restore, or the restore's engine still runs."""
 
     def __init__(self, restore_id: str, who: str) -> None:
-        """Name the restore and who has it."""
+        """Name the restore, and say in a sentence who has it."""
         super().__init__(
-            f"restore {restore_id} is already reported by {who}. Wait until that ends, or stop it, before "
-            "starting the same restore again."
+            f"restore {restore_id}: {who}. Wait until that ends, or stop it, before you start the same "
+            "restore again."
         )
         self.restore_id = restore_id
 

@@ -46,7 +46,7 @@ class Listener(Protocol):
     """Who is told of what an engine states: the delivery of that restore."""
 
     def wake(self, *, urgent: bool) -> None:
-        """There is something new to take; `urgent` for a state and a first error. From any thread, without blocking."""
+        """There is something new to take; `urgent` for a state or a first error. Never blocks its thread."""
         ...
 
     def keep_result(self, report: Report) -> bool:

@@ -104,7 +104,8 @@ class Keeper:
             return True
         if (kept.exchange.attempt, kept.exchange.ending) != (self.exchange.attempt, self.exchange.ending):
             return True
-        return kept.report is not report and now >= self._next_progress and kept.report != report
+        has_changed = kept.report != report or kept.exchange.acknowledged != self.exchange.acknowledged
+        return has_changed and now >= self._next_progress
 
     def _note_delivery(self, report: Report) -> None:
         acknowledged = self.exchange.acknowledged

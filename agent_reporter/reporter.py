@@ -137,7 +137,7 @@ class Reporter:
         """What `restore` enters; its caller sees to it that the job is finished or left."""
         restore_id = checked_restore_id(restore_id)
         if restore_id in self._open:
-            raise RestoreBusyError(restore_id, "this very process")
+            raise RestoreBusyError(restore_id, "this very process reports it already")
         try:
             entry = await asyncio.to_thread(self._spool.open, restore_id)
         except SpoolError as problem:
@@ -215,7 +215,7 @@ class Reporter:
             raise RestoreEndedError(report.restore_id, report.state.value)
         if record.engine is not None and record.engine != own_identity() and is_alive(record.engine):
             raise RestoreBusyError(
-                report.restore_id, f"an engine that still runs, process {record.engine.pid}"
+                report.restore_id, f"its engine still runs, as process {record.engine.pid}"
             )
         return replace(after_takeover(record), engine=own_identity())
 

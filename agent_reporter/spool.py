@@ -168,7 +168,7 @@ class Spool:
                 os.close(lock)
                 owner = self._owner(restore_id)
                 who = "another process" if owner is None else f"process {owner}"
-                raise RestoreBusyError(restore_id, who) from None
+                raise RestoreBusyError(restore_id, f"{who} reports it already") from None
             except OSError as problem:
                 if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
                     os.close(lock)
@@ -213,8 +213,8 @@ class Entry:
     def write(self, record: Record) -> None:
         """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.
 
-        Nothing is kept of a restore that was discarded, since all of it was acknowledged. Raises SpoolError if
-        it cannot be kept; what was kept before stays then.
+        Nothing is kept of a restore that was discarded, since all of it was acknowledged. Raises
+        SpoolError if it cannot be kept; what was kept before stays then.
         """
         with self._mutex:
             if self._is_delivered:

@@ -167,7 +167,7 @@ def test_a_spool_where_no_directory_can_be_says_so_and_what_to_do(tmp_path: Path
 
 def test_a_restore_is_owned_once_within_a_process(directory: Path) -> None:
     entry = Spool(directory).open("r-1")
-    with pytest.raises(RestoreBusyError, match=f"restore r-1 is already reported by process {os.getpid()}"):
+    with pytest.raises(RestoreBusyError, match=f"restore r-1: process {os.getpid()} reports it already"):
         Spool(directory).open("r-1")
     Spool(directory).open("r-2").release()
     entry.release()
@@ -176,7 +176,7 @@ def test_a_restore_is_owned_once_within_a_process(directory: Path) -> None:
 
 def test_a_restore_is_owned_once_across_processes(directory: Path) -> None:
     with python_that_waits(OWN_AND_WAIT, directory, "r-1") as owner:
-        with pytest.raises(RestoreBusyError, match=f"already reported by process {owner.pid}"):
+        with pytest.raises(RestoreBusyError, match=f"process {owner.pid} reports it already"):
             Spool(directory).open("r-1")
         assert owner.stdin is not None
         assert owner.stdout is not None

@@ -22,6 +22,7 @@ from agent_reporter.engines.spawn import EngineNotStartedError
 from agent_reporter.engines.supervision import Supervision
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import configure
+from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.restore_id import checked_restore_id
 from agent_reporter.model.state import RestoreState
 from agent_reporter.reporter import Reporter
@@ -64,7 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the engine gets to stop by itself before it is killed (default: 60)",
     )
     parser.add_argument(
-        "--as-is", action="store_true", help="start COMMAND unchanged, and show no progress bar"
+        "--as-is",
+        action="store_true",
+        help="start COMMAND unchanged and show no bar: restic is not asked for JSON, and tells no counts",
     )
     add_settings(parser)
     parser.add_argument("engine_command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -136,6 +139,9 @@ class Run:
         with _signals(supervision):
             job.preparing()
             await reporter.contacted(job, START_PATIENCE)
+            exchange = reporter.exchange(job)
+            if exchange is not None and exchange.ending is Ending.ENDED_ELSEWHERE:
+                return await self._has_ended(job, exchange)
             if job.stop_requested or supervision.stop is not None:
                 return await self._never_start(job, supervision.stop or StopCause.CONTROL_PLANE)
             if bar is None:
@@ -158,20 +164,27 @@ class Run:
             )
             self._say(str(problem))
             return problem.returncode
-        await reporter.name_engine(job, engine.identity)
+        naming = asyncio.create_task(reporter.name_engine(job, engine.identity))
         returncode = await supervision.until_end(engine)
+        await naming
         return 128 - returncode if returncode < 0 else returncode
 
     async def _never_start(self, job: Job, cause: StopCause) -> int:
-        known = f"{job.state.value} already" if job.state.is_final else "not started"
         await asyncio.to_thread(
             job.finish,
             RestoreState.STOPPED,
             reason=cause.reason,
             diagnostics="The stop came before the engine was started.",
         )
-        self._say(f"a stop came first: the engine was {known}")
+        self._say("a stop came first: the engine was not started")
         return 128 + self._adapter.stop_signal
+
+    async def _has_ended(self, job: Job, exchange: Exchange) -> int:
+        """There is nothing to restore, and nothing to add to what the control plane knows."""
+        state = RestoreState.FAILED if exchange.acknowledged is None else exchange.acknowledged.state
+        await asyncio.to_thread(job.finish, state)
+        self._say(f"{exchange.failure}. The engine was not started. Start a new restore for a new attempt.")
+        return NOT_RUN
 
     def _log_level(self) -> str:
         """Piped, stderr is the engine's, byte for byte, unless somebody asks for more."""

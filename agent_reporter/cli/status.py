@@ -70,7 +70,9 @@ def describe(listed: Listed) -> dict[str, Any]:
 def _table(restores: list[dict[str, Any]], now: datetime) -> Table:
     from rich.table import Table  # noqa: PLC0415 - not for --json
 
-    table = Table("restore", "newest", "acknowledged", "undelivered for", "next try", "why")
+    table = Table()
+    for name in ("restore", "newest", "acknowledged", "undelivered for", "next try", "why"):
+        table.add_column(name, overflow="fold")
     for restore in restores:
         table.add_row(restore["restore_id"], *_cells(restore, now))
     return table

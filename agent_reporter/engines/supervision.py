@@ -35,6 +35,7 @@ class Supervision:
         self._reader = adapter.reader()
         self._totals = Progress()
         self._engine: EngineProcess | None = None
+        self._early_signals: list[signal.Signals] = []
         self.stop: StopCause | None = None
         """Who asked for a stop, so far."""
 
@@ -50,7 +51,9 @@ class Supervision:
         """A signal came to this process: it is meant for the engine."""
         if number in STOPPING_SIGNALS and self.stop is None:
             self.stop = StopCause.HOST
-        if self._engine is not None:
+        if self._engine is None:
+            self._early_signals.append(number)
+        else:
             self._engine.send_signal(number)
 
     async def until_end(self, engine: EngineProcess) -> int:
@@ -59,6 +62,8 @@ class Supervision:
         Returns the exit status as `subprocess` gives it, once the result is durable.
         """
         self._engine = engine
+        for number in self._early_signals:
+            engine.send_signal(number)
         if self._adapter.begins_at_once:
             self._job.start()
         ladder = asyncio.create_task(self._stop_when_asked(engine))

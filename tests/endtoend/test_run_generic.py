@@ -117,7 +117,7 @@ async def test_a_second_run_of_the_same_restore_is_refused_while_the_first_goes_
     second = await agent.run(restore_id, "echo", "started")
     assert second.status == 125
     assert second.out == b""
-    assert f"already reported by process {first.pid}" in second.text
+    assert f"process {first.pid} reports it already" in second.text
     first.send_signal(signal.SIGTERM)
     assert (await ended(first)).status == 128 + signal.SIGTERM
 
@@ -192,3 +192,15 @@ async def test_two_restores_at_once_do_not_disturb_each_other(server: ReferenceS
     one, other = server.start_restore(), server.start_restore()
     await asyncio.gather(agent.run(one, "sleep", "0.2"), agent.run(other, "false"))
     assert [server.document(id_)["state"] for id_ in (one, other)] == ["completed", "failed"]
+
+
+async def test_a_restore_that_has_ended_already_is_not_started_again(
+    server: ReferenceServer, agent: Agent
+) -> None:
+    restore_id = server.start_restore(state="completed")
+    printed = await agent.run(restore_id, "echo", "started")
+    assert printed.status == 125
+    assert printed.out == b""
+    assert f"restore {restore_id}: the control plane has this restore as completed already" in printed.text
+    assert server.document(restore_id)["state"] == "completed"
+    assert not [path for path in agent.spool.rglob("*") if path.is_file()]

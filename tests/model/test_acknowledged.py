@@ -17,7 +17,6 @@ from tests.model.builders import (
     IN_PROGRESS,
     PREPARING,
     QUEUED,
-    START_REQUESTED,
     STARTED,
     STARTED_TEXT,
     document,
@@ -133,11 +132,6 @@ def test_the_records_are_known_while_the_count_is_as_it_was(count: int, records:
 def test_a_document_that_cannot_be_understood_is_malformed(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         Acknowledged().read(document() | change)
-
-
-def test_a_state_that_was_refused_is_skipped_and_nothing_else_changes() -> None:
-    before = Acknowledged(3, START_REQUESTED, None, None, 8, 9, 1, 1, "why", "how")
-    assert before.skip_state(QUEUED) == Acknowledged(3, QUEUED, None, None, 8, 9, 1, 1, "why", "how")
 
 
 def test_it_is_kept_as_a_document_of_the_control_plane_with_what_we_know_beside_it() -> None:

@@ -294,7 +294,15 @@ def test_our_result_that_is_read_is_delivered() -> None:
     assert not conversation.uncertain
     assert conversation.acknowledged is not None
     assert conversation.acknowledged.state is COMPLETED
-    assert conversation.acknowledged.ended_time == ENDED
+    assert conversation.acknowledged.revision == DONE.revision
+
+
+def test_our_result_that_is_read_with_another_end_is_delivered_and_not_the_revision_we_told() -> None:
+    answer = shown("completed", ended_time="2014-10-20T09:00:00Z", files_restored=8, bytes_restored=9)
+    conversation = after_read(exchange(uncertain=True), DONE, answer, WORLD)
+    assert conversation.ending is Ending.DELIVERED
+    assert conversation.acknowledged is not None
+    assert conversation.acknowledged.revision == 0
 
 
 @pytest.mark.parametrize(
@@ -652,13 +660,25 @@ def test_the_spelling_that_is_taken_after_a_refusal_stays() -> None:
     assert tried == [Way(Content.RESULT, DOCUMENT), Way(Content.RESULT_ALONE, DOCUMENT)]
 
 
-def test_a_refused_state_is_told_alone_and_then_skipped() -> None:
+def test_a_refused_state_is_told_alone_and_then_not_again() -> None:
     tried, conversation = refusals(exchange(PREPARING), report(IN_PROGRESS))
     assert tried == [Way(Content.STATE, AUTHORITY), Way(Content.STATE_ALONE, AUTHORITY)]
     assert conversation.ending is None
     assert conversation.refused is None
-    assert conversation.acknowledged == replace(acknowledged(PREPARING), state=IN_PROGRESS)
+    assert conversation.acknowledged == acknowledged(PREPARING), "what is there is what was read"
+    conversation = after_read(conversation, report(IN_PROGRESS), shown("preparing"), WORLD)
+    assert next_step(conversation, report(IN_PROGRESS)) is None
     assert sent(conversation, DONE).way == Way(Content.RESULT, AUTHORITY)
+
+
+def test_after_a_refused_state_the_next_one_is_told() -> None:
+    _, conversation = refusals(exchange(QUEUED), report(PREPARING))
+    assert sent(replace(conversation, fresh=True), RUNNING).way.content is Content.STATE
+
+
+def test_counters_go_out_alone_also_where_their_state_was_refused() -> None:
+    _, conversation = refusals(exchange(PREPARING), report(IN_PROGRESS))
+    assert sent(conversation, RUNNING).way.content is Content.PROGRESS
 
 
 def test_a_refused_state_is_told_in_the_other_spelling_where_that_is_not_settled() -> None:

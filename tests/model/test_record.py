@@ -130,14 +130,21 @@ def test_a_record_that_does_not_fit_keeps_the_first_errors_and_the_exact_count()
     assert replace(trimmed, report=record.report) == record
 
 
-def test_a_record_that_cannot_fit_keeps_all_but_the_records_of_errors() -> None:
-    record = Record(DESTINATION, report(errors=errors(7)))
-    assert record.trimmed(1).report == replace(record.report, errors=errors(7, records=0))
+def test_a_record_that_still_does_not_fit_keeps_the_first_of_its_diagnostics() -> None:
+    record = Record(DESTINATION, report(errors=errors(7, reason="some", diagnostics="abcdefgh" * 100)))
+    bare = replace(record, report=replace(record.report, errors=errors(7, 0, "some", "abcdefgh" * 50)))
+    assert record.trimmed(len(bare.encode())) == bare
+
+
+def test_a_record_that_cannot_fit_keeps_all_but_the_records_and_the_diagnostics_of_errors() -> None:
+    record = Record(DESTINATION, report(errors=errors(7, reason="some", diagnostics="Look.")))
+    assert record.trimmed(1).report == replace(record.report, errors=errors(7, 0, "some"))
 
 
 @unhurried
 @given(records, st.integers(0, 3_000))
-def test_a_trimmed_record_fits_or_has_no_records_left(record: Record, max_bytes: int) -> None:
+def test_a_trimmed_record_fits_or_has_nothing_left_to_trim(record: Record, max_bytes: int) -> None:
     trimmed = record.trimmed(max_bytes)
-    assert len(trimmed.encode()) <= max_bytes or not trimmed.report.errors.records
+    left = trimmed.report.errors
+    assert len(trimmed.encode()) <= max_bytes or not (left.records or left.diagnostics)
     assert trimmed.report.errors.count == record.report.errors.count

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tests.benchmarks`. One file a group; `rounds` measures and prints."""

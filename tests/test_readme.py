@@ -1,0 +1,242 @@
+"""That what README.md says is so: its examples run, and what it names is there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent_reporter import RestoreState, Settings
+from agent_reporter.cli.demo import SCENES
+from agent_reporter.cli.main import COMMANDS
+from agent_reporter.reference import ReferenceServer
+from agent_reporter.reference.server import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FIRST = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/agent-reporter demo"
+SECOND = ".venv/bin/pip install -e '.[dev]' && .venv/bin/python -m tests"
+
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+INDENTED = re.findall(r"^ {4}(\S.*)", README, re.MULTILINE)
+QUOTED = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", README)
+SETTINGS_TABLE = dict(re.findall(r"^\| `([a-z_]+)` \| (\S*) ?\|", README, re.MULTILINE))
+NOT_SETTINGS = {
+    "prometheus_client",
+    "raise_if_stop_requested",
+    "reporter_lost",
+    "stop_incomplete",
+    *RestoreState,
+}
+"""What else is written in the README as names of settings are."""
+
+FILES, FILE_BYTES = 20, 1_000
+
+
+@pytest.fixture
+async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReferenceServer]:
+    """A control plane, and settings in the environment that lead there."""
+    for name in os.environ:
+        if name.startswith("AGENT_REPORTER_"):
+            monkeypatch.delenv(name)
+    token = tmp_path / "token"
+    token.touch(mode=0o600)
+    token.write_text("secret")
+    monkeypatch.setattr("agent_reporter.settings.SYSTEM_FILE", tmp_path / "none.toml")
+    async with ReferenceServer(tmp_path / "control-plane", token="secret") as server:
+        for name, value in {
+            "ENDPOINT": server.url,
+            "PROJECT_ID": PROJECT,
+            "TOKEN_FILE": str(token),
+            "SPOOL_DIR": str(tmp_path / "spool"),
+            "REPORT_INTERVAL": "0.05",
+            "STOP_POLL_INTERVAL": "0.05",
+        }.items():
+            monkeypatch.setenv(f"AGENT_REPORTER_{name}", value)
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A directory of files."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    for number in range(FILES):
+        (directory / f"file-{number:02}").write_bytes(os.urandom(FILE_BYTES))
+    (tmp_path / "target").mkdir()
+    return directory
+
+
+def example(number: int) -> Any:
+    """The function `restore` of an example."""
+    namespace: dict[str, Any] = {}
+    exec(compile(CODE[number], f"README.md, example {number}", "exec"), namespace)
+    return namespace["restore"]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def told(server: ReferenceServer, restore_id: str) -> tuple[str, int, int, int]:
+    document = server.document(restore_id)
+    counted = document["files_restored"], document["bytes_restored"]
+    return document["state"], *counted, document["errors"]["count"]
+
+
+async def stop_once_it_runs(server: ReferenceServer, restore_id: str) -> None:
+    await server.wait_until(lambda: server.document(restore_id)["state"] == "in_progress")
+    server.request_stop(restore_id)
+
+
+def test_there_is_an_example_with_an_event_loop_and_one_without() -> None:
+    assert [code.count("async def restore") for code in CODE] == [1, 0]
+    assert all(len(code.rstrip().splitlines()) <= 22 for code in CODE)
+
+
+async def test_the_example_with_an_event_loop_restores(
+    server: ReferenceServer, source: Path, tmp_path: Path
+) -> None:
+    restore_id = server.start_restore()
+    await example(0)(restore_id, source, tmp_path / "target")
+    assert told(server, restore_id) == ("completed", FILES, FILES * FILE_BYTES, 0)
+    assert contents(tmp_path / "target") == contents(source)
+
+
+async def test_the_example_with_an_event_loop_tells_of_errors(
+    server: ReferenceServer, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "target" / "file-07").mkdir()
+    restore_id = server.start_restore()
+    await example(0)(restore_id, source, tmp_path / "target")
+    assert told(server, restore_id) == ("completed_with_errors", FILES - 1, (FILES - 1) * FILE_BYTES, 1)
+    assert server.errors(restore_id)["list"][0]["path"] == str(source / "file-07")
+
+
+async def test_the_example_with_an_event_loop_stops(
+    server: ReferenceServer, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copyfile = shutil.copyfile
+
+    def copy_slowly(source: Path, target: Path) -> Path:
+        time.sleep(0.2)
+        return copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+    restore_id = server.start_restore()
+    async with asyncio.TaskGroup() as together:
+        together.create_task(stop_once_it_runs(server, restore_id))
+        await example(0)(restore_id, source, tmp_path / "target")
+    state, files, _, errors = told(server, restore_id)
+    assert (state, errors) == ("stopped", 0)
+    assert files < FILES
+
+
+async def test_the_example_without_an_event_loop_restores(server: ReferenceServer, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(3_000_000))
+    restore_id = server.start_restore()
+    await asyncio.to_thread(example(1), restore_id, source, target)
+    assert told(server, restore_id) == ("completed", 1, 3_000_000, 0)
+    assert target.read_bytes() == source.read_bytes()
+
+
+async def test_the_example_without_an_event_loop_stops(server: ReferenceServer, tmp_path: Path) -> None:
+    restore_id = server.start_restore()
+    async with asyncio.TaskGroup() as together:
+        together.create_task(stop_once_it_runs(server, restore_id))
+        await asyncio.to_thread(example(1), restore_id, Path("/dev/zero"), Path(os.devnull))
+    assert told(server, restore_id)[0] == "stopped"
+
+
+async def test_the_example_without_an_event_loop_tells_of_a_failure(
+    server: ReferenceServer, tmp_path: Path
+) -> None:
+    restore_id = server.start_restore()
+    with pytest.raises(FileNotFoundError):
+        await asyncio.to_thread(example(1), restore_id, tmp_path / "none", tmp_path / "target")
+    assert told(server, restore_id)[0] == "failed"
+
+
+def test_the_first_two_commands_are_the_demo_and_all_checks() -> None:
+    assert INDENTED[:2] == [FIRST, SECOND]
+
+
+def test_the_second_command_is_the_one_that_ci_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    if not script.is_file():
+        pytest.skip("this is not a checkout with .ci")
+    assert SECOND in script.read_text().splitlines()
+
+
+def test_the_demo_prints_what_is_shown_of_it() -> None:
+    for number, scene in enumerate(SCENES, start=1):
+        assert f"{number}. {scene.title}" in README.splitlines()
+        assert re.search(rf"^│ {number} │ {scene.expected_state} +│", README, re.MULTILINE)
+
+
+def test_the_commands_named_are_those_there_are() -> None:
+    named = {
+        words[1]
+        for line in [*INDENTED, *QUOTED]
+        for words in [re.split(r"\s+", line[line.find("agent-reporter ") :])]
+        if words[0] == "agent-reporter" and len(words) > 1
+    }
+    assert named - {"COMMAND"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", [line for line in INDENTED if line.startswith("agent-reporter ")])
+def test_a_command_line_can_be_parsed(line: str) -> None:
+    _, command, *words = shlex.split(line)
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    import_module(f"agent_reporter.cli.{command}").add_arguments(parser)
+    parser.parse_args(words)
+
+
+def test_the_options_named_are_options_of_a_command() -> None:
+    options: set[str] = set()
+    for command in COMMANDS:
+        place = "reference.command" if command == "reference" else f"cli.{command}"
+        parser = argparse.ArgumentParser()
+        import_module(f"agent_reporter.{place}").add_arguments(parser)
+        options |= set(parser._option_string_actions)
+    named = {option for words in QUOTED for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)}
+    assert named  # the pattern finds some
+    assert named <= options
+
+
+def test_the_settings_named_are_settings() -> None:
+    named = {words for words in QUOTED if re.fullmatch(r"[a-z]+(_[a-z]+)+", words)} | SETTINGS_TABLE.keys()
+    assert named - NOT_SETTINGS <= set(Settings.model_fields)
+    variables = set(re.findall(r"AGENT_REPORTER_([A-Z_]+)", README))
+    assert {name.lower() for name in variables} <= set(Settings.model_fields)
+
+
+def test_the_defaults_in_the_table_are_the_defaults() -> None:
+    for name, default in SETTINGS_TABLE.items():
+        field = Settings.model_fields[name]
+        is_shown = field.default_factory is None and field.default not in (None, "")
+        assert default == (str(field.default) if is_shown else "")
+
+
+def test_the_files_named_are_there() -> None:
+    named = set(re.findall(r"^ {4}(agent_reporter/\S+)", README, re.MULTILINE))
+    named |= set(re.findall(r"\]\((?!#)([^)]+)\)", README))
+    assert len(named) > 8
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 250
