@@ -27,6 +27,7 @@ from agent_reporter.model.exchange import (
     after_no_answer,
     after_patch,
     after_read,
+    ending_there,
     expire,
     is_urgent,
     next_step,
@@ -260,8 +261,8 @@ class Delivery:
             self.drained.happen()
             return
         known = self.exchange.acknowledged
-        if ending is Ending.ENDED_ELSEWHERE and known is not None and known.state is report.state:
-            ending = Ending.DELIVERED
+        if ending is Ending.ENDED_ELSEWHERE and known is not None:
+            ending = ending_there(known, report)
             self._keeper.exchange = replace(self.exchange, ending=ending)
         if not ending.loses_nothing:
             self._log.error("delivery.dead_letter", ending=ending.value, why=self.exchange.failure)

@@ -4,8 +4,8 @@ Nothing here does IO, blocks, creates a task or raises into the engine, with two
 asks for: `finish` returns once the result is durable, and `raise_if_stop_requested` raises. A call with
 arguments that cannot be true is logged as an error that names the restore, and changes nothing.
 
-`progress` and `advance` are the hot path: they store, and the delivery loop looks at its next tick. All else
-is rare, takes a lock for an instant, and wakes the loop.
+`progress` and `advance`, of `counters`, are the hot path: they store, and the delivery loop looks at its next
+tick. All else is rare, takes a lock for an instant, and wakes the loop.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import os
 import threading
 from dataclasses import replace
 from operator import index
-from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
+from agent_reporter.counters import MAX_COUNT, Counters
 from agent_reporter.errors import MisuseError, StopRequested
 from agent_reporter.logs import get_logger
 from agent_reporter.model.error_log import (
@@ -29,6 +29,7 @@ from agent_reporter.model.error_log import (
     clean_text,
 )
 from agent_reporter.model.exchange import Ending
+from agent_reporter.model.showing import described, shown
 from agent_reporter.model.state import RestoreState, may_follow
 from agent_reporter.moment import Moment
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from agent_reporter.model.report import Report
 
+MAX_CODE = 2**64
 PARTIAL = "unable_to_process_some_files"
 """The reason token of a restore that left some files out, as the protocol's example spells it."""
 
@@ -54,7 +56,7 @@ class Listener(Protocol):
         ...
 
 
-class Job:
+class Job(Counters):
     """One restore, as its engine states it."""
 
     def __init__(
@@ -65,10 +67,8 @@ class Job:
         max_errors: int = DEFAULT_MAX_RECORDS,
     ) -> None:
         """Go on from `report`, which is a new one for a restore that nothing was ever said of."""
+        super().__init__(report.bytes_restored, report.files_restored)
         self.restore_id = report.restore_id
-        self._bytes = report.bytes_restored
-        self._files = report.files_restored
-        self._cells: dict[int, list[int]] = {}
         self._lock = threading.RLock()
         self._now = now
         self._report = report
@@ -88,39 +88,6 @@ class Job:
 
     # --- what the engine states -------------------------------------------------------------------------
 
-    def progress(self, *, bytes_restored: int = 0, files_restored: int = 0) -> None:
-        """State how much is restored by now, in all: bytes and files. What is less than before is ignored.
-
-        Beside `advance` for the same counter, it states where the increments start from.
-        """
-        try:
-            if bytes_restored > self._bytes:
-                self._bytes = bytes_restored
-            elif bytes_restored < 0:
-                self._misused(f"progress(bytes_restored={bytes_restored!r}) is negative")
-            if files_restored > self._files:
-                self._files = files_restored
-            elif files_restored < 0:
-                self._misused(f"progress(files_restored={files_restored!r}) is negative")
-        except Exception as problem:  # noqa: BLE001 - nothing is raised into the engine
-            self._misused(f"progress: {problem}")
-
-    def advance(self, *, bytes: int = 0, files: int = 0) -> None:  # noqa: A002 - the word of the field
-        """State that so many bytes and files more are restored. Exact from any number of threads."""
-        try:
-            if bytes < 0 or files < 0:
-                self._misused(f"advance(bytes={bytes!r}, files={files!r}) is negative")
-                return
-            # Each thread adds to a cell of its own, so that none waits for another and none is lost.
-            cell = self._cells.get(get_ident())
-            if cell is None:
-                cell = self._cells.setdefault(get_ident(), [0, 0])
-            more_bytes, more_files = index(bytes), index(files)
-            cell[0] += more_bytes
-            cell[1] += more_files
-        except Exception as problem:  # noqa: BLE001 - nothing is raised into the engine
-            self._misused(f"advance: {problem}")
-
     def queued(self) -> None:
         """State that the restore waits for its turn."""
         self._state(RestoreState.QUEUED)
@@ -136,8 +103,8 @@ class Job:
         """
         try:
             totals = _total(total_bytes), _total(total_files)
-        except (TypeError, ValueError) as problem:
-            self._misused(f"start(total_bytes={total_bytes!r}, total_files={total_files!r}): {problem}")
+        except Exception as problem:  # noqa: BLE001 - nothing is raised into the engine
+            self.misused(f"start of {shown(total_bytes)} bytes and {shown(total_files)} files: {problem}")
             return
         with self._lock:
             if self._report.state is not RestoreState.IN_PROGRESS:
@@ -164,13 +131,13 @@ class Job:
         Texts are cut to the bounds of `model.error_log`.
         """
         try:
-            record = clean_record(os.fsdecode(path), str(type), index(code), str(description), str(details))
+            record = clean_record(os.fsdecode(path), str(type), _code(code), str(description), str(details))
         except Exception as problem:  # noqa: BLE001 - nothing is raised into the engine
-            self._misused(f"error(path={path!r:.80}, code={code!r:.40}): {problem}")
+            self.misused(f"error of {shown(path)} with code {shown(code)}: {described(problem)}")
             return
         with self._lock:
             if self._report.is_final:
-                self._misused(f"error(path={path!r:.80}) came after the end")
+                self.misused(f"error of {shown(path)} came after the end")
                 return
             is_first = self._errors.count == 0
             self._errors.add(record)
@@ -301,11 +268,10 @@ class Job:
         elif problem is None:
             self.finish()
         else:
-            name = problem.__class__.__name__
             self.finish(
                 RestoreState.FAILED,
                 reason="engine_error" if isinstance(problem, Exception) else "interrupted",
-                diagnostics=f"{name}: {problem}",
+                diagnostics=described(problem),
             )
         return settled
 
@@ -317,7 +283,7 @@ class Job:
             if following is current:
                 return
             if not may_follow(current, following):
-                self._misused(f"{following.value} cannot follow {current.value}")
+                self.misused(f"{following.value} cannot follow {current.value}")
                 return
             self._enter(following)
         self._wake(urgent=True)
@@ -331,17 +297,17 @@ class Job:
     def _end(self, state: RestoreState | str | None, reason: str, diagnostics: str) -> Report | None:
         with self._lock:
             if self._report.is_final:
-                self._misused(f"finish({state}) came after the end as {self._report.state.value}")
+                self.misused(f"finish as {shown(state)} came after the end as {self._report.state.value}")
                 return None
             self._collect()
             failed = self._errors.count > 0
             try:
-                final = RestoreState(state or (RestoreState.COMPLETED_WITH_ERRORS if failed else "completed"))
-            except ValueError:
-                self._misused(f"finish: {state!r:.60} is no state of a restore")
+                final = _end_without_word(failed=failed) if state is None else RestoreState(state)
+            except Exception:  # noqa: BLE001 - nothing is raised into the engine
+                self.misused(f"finish as {shown(state)}: that is no state of a restore")
                 return None
             if not final.is_final:
-                self._misused(f"finish({final.value}) is no end of a restore")
+                self.misused(f"finish as {final.value}: that is no end of a restore")
                 return None
             now = self._now()
             self._amend(
@@ -357,10 +323,8 @@ class Job:
 
     def _collect(self) -> None:
         """Bring what the hot path stored into the report."""
-        cells = list(self._cells.values())
         known = self._report
-        total_bytes = self._count("_bytes") + sum(cell[0] for cell in cells)
-        total_files = self._count("_files") + sum(cell[1] for cell in cells)
+        total_bytes, total_files = self.count()
         if total_bytes > known.bytes_restored or total_files > known.files_restored:
             if may_follow(known.state, RestoreState.IN_PROGRESS):
                 self._enter(RestoreState.IN_PROGRESS)  # an engine that restores has started
@@ -371,15 +335,6 @@ class Job:
         if self._changed:
             self._changed = False
             self._amend(errors=self._errors.freeze())
-
-    def _count(self, name: str) -> int:
-        value = getattr(self, name)
-        try:
-            return int(value)
-        except (TypeError, ValueError, OverflowError) as problem:
-            setattr(self, name, 0)
-            self._misused(f"progress: {problem}")
-            return 0
 
     def _amend(self, **changes: object) -> None:
         amended = replace(self._report, **changes)  # type: ignore[arg-type]  # its callers name fields
@@ -400,7 +355,8 @@ class Job:
         except Exception:  # noqa: BLE001 - a callback is the engine's own code
             self._log.exception("job.stop_callback_failed")
 
-    def _misused(self, problem: str) -> None:
+    def misused(self, problem: str) -> None:
+        """Say loudly what cannot be true; a mistake in reporting is no reason to fail a restore."""
         self._log.error("job.misuse", problem=str(MisuseError(self.restore_id, problem)))
 
 
@@ -408,6 +364,17 @@ def _total(value: int | None) -> int | None:
     if value is None:
         return None
     total = index(value)
-    if total < 0:
-        raise ValueError("a total cannot be negative")
+    if not 0 <= total <= MAX_COUNT:
+        raise ValueError("a total has to be from 0 to 2**63 - 1")
     return total
+
+
+def _code(value: int) -> int:
+    code = index(value)
+    if abs(code) > MAX_CODE:
+        raise ValueError("a code has to fit into 64 bits")
+    return code
+
+
+def _end_without_word(*, failed: bool) -> RestoreState:
+    return RestoreState.COMPLETED_WITH_ERRORS if failed else RestoreState.COMPLETED

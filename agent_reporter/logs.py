@@ -30,7 +30,8 @@ def conceal(secret: str) -> None:
 
 def redact(text: str) -> str:
     """`text` without any secret that was concealed."""
-    for secret in _secrets:
+    # The longest first: a secret may begin with another one.
+    for secret in sorted(_secrets.copy(), key=len, reverse=True):
         text = text.replace(secret, CONCEALED)
     return text
 
@@ -56,22 +57,34 @@ def get_logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
 def configure(level: str = "warning", form: str = "auto") -> None:
     """Send events to stderr: as `key=value` (`text`), as JSON (`json`), or as suits stderr (`auto`)."""
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.processors.KeyValueRenderer(
-            key_order=["timestamp", "level", "event"], drop_missing=True, repr_native_str=False
-        )
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer()] if as_json else [_one_line_each, _KEY_VALUE]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers]
         )
     )
     _root.handlers[:] = [handler]
     _root.setLevel(level.upper())
     _root.propagate = False
+
+
+_KEY_VALUE = structlog.processors.KeyValueRenderer(
+    key_order=["timestamp", "level", "event"], drop_missing=True, repr_native_str=False
+)
+
+
+def _one_line_each(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """An event takes one line, and no text from outside steers the terminal."""
+    for key, value in event.items():
+        text = str(value)
+        if not text.isprintable():
+            event[key] = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return event
 
 
 def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

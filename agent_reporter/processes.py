@@ -13,6 +13,8 @@ from agent_reporter.model.process_identity import ProcessIdentity
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ENDED = frozenset("ZXx")
+MAX_PID = 2**22
+"""The most that Linux ever numbers processes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def boot_id() -> str:
 
 def read_stat(pid: int) -> ProcessStat | None:
     """What /proc says of `pid`; None if there is no such process, or it may not be seen."""
+    if not 0 < pid <= MAX_PID:
+        return None
     try:
         content = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -83,6 +87,8 @@ def send_signal(process: ProcessIdentity, number: signal.Signals) -> bool:
 
     Raises PermissionError if it belongs to somebody else.
     """
+    if not 0 < process.pid <= MAX_PID:
+        return False
     try:
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:

@@ -32,6 +32,9 @@ SYSTEM_FILE = Path("/etc/agent-reporter/agent-reporter.toml")
 CREDENTIAL = "agent-reporter.token"
 """The name of the systemd credential that holds a token."""
 
+NAME_IN_URL = r"^([^./?#\x00-\x1f\x7f]|\.[^./?#\x00-\x1f\x7f]|\.\.[^/?#\x00-\x1f\x7f])*\z"
+"""What can stand in a URL's path as one part: no slash, and not a part that leads up."""
+
 Seconds = Annotated[float, Field(gt=0, le=365 * 86_400, allow_inf_nan=False)]
 
 _file: ContextVar[Path | None] = ContextVar("settings_file", default=None)
@@ -60,9 +63,15 @@ class Settings(BaseSettings):
         default="",
         description="URL of the control plane, without /v2. https, or http to a loopback address.",
     )
-    project_id: str = Field(default="", description="Project (tenant, account) that the restores belong to.")
+    project_id: str = Field(
+        default="",
+        pattern=NAME_IN_URL,
+        description="Project (tenant, account) that the restores belong to.",
+    )
     agent_id: str | None = Field(
         default=None,
+        min_length=1,
+        pattern=NAME_IN_URL,
         description="This host's agent id: sent as X-Agent-Id, and one poll then serves all its restores.",
     )
     token_file: Path | None = Field(
@@ -176,7 +185,11 @@ class Settings(BaseSettings):
         if not url:
             return url
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port is none
+            is_url = False
+        if not is_url or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("has to be a URL such as https://backup.example.com")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must not hold a user, a password, a query or a fragment")

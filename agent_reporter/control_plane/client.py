@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from agent_reporter.errors import ConfigurationError, TransportError
+from agent_reporter.logs import redact
 from agent_reporter.model.verdict import Answer
 from agent_reporter.version import __version__
 
@@ -80,14 +81,17 @@ class HttpSession:
                     body=await _read_bounded(response),
                     retry_after=response.headers.get("Retry-After"),
                 )
-        except aiohttp.ClientConnectorError as problem:
-            raise TransportError(f"{where}: no connection: {_words(problem)}", uncertain=False) from None
-        except TimeoutError:
-            raise TransportError(
-                f"{where}: no answer within {self._timeout.total:g} s", uncertain=True
-            ) from None
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            raise TransportError(f"{where}: {_words(problem)}", uncertain=True) from None
+            failure = self._translate(where, problem)
+        # Raised out here, so that it does not hold on to the request, and the token in it, as its context.
+        raise failure
+
+    def _translate(self, where: str, problem: Exception) -> TransportError:
+        if isinstance(problem, aiohttp.ClientConnectorError):
+            return TransportError(f"{where}: no connection: {_words(problem)}", uncertain=False)
+        if isinstance(problem, TimeoutError):
+            return TransportError(f"{where}: no answer within {self._timeout.total:g} s", uncertain=True)
+        return TransportError(f"{where}: {_words(problem)}", uncertain=True)
 
 
 class ControlPlane:
@@ -139,7 +143,9 @@ class ControlPlane:
         if content_type is not None:
             headers["Content-Type"] = content_type
         answer = await self._http.request(method, url, headers=headers, body=body)
-        return Answer(answer.status, answer.body, answer.retry_after, token.generation)
+        # An answer may quote what it was asked with; what is said of it is kept and shown.
+        body = answer.body.replace(token.value.encode(), b"[concealed]")
+        return Answer(answer.status, body, answer.retry_after, token.generation)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -168,9 +174,9 @@ def _tls(settings: Settings) -> ssl.SSLContext | bool:
 def _words(problem: Any) -> str:
     """What aiohttp or the system says, without the request that some of its exceptions carry."""
     if isinstance(problem, aiohttp.ClientResponseError):
-        return f"no valid HTTP: {problem.message}"
+        return redact(f"no valid HTTP: {problem.message}")
     if isinstance(problem, aiohttp.ServerDisconnectedError):
         return "the connection was closed before the whole answer came"
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
-    return str(problem) or type(problem).__name__
+    return redact(str(problem)) or type(problem).__name__

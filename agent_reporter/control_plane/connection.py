@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -20,5 +21,6 @@ if TYPE_CHECKING:
 async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
     """The control plane of `settings`; raises ConfigurationError if they do not say how to get there."""
     async with HttpSession(settings) as http:
-        sign_in = SignIn(choose_source(settings, http), clock or SystemClock(), settings.backoff)
+        source = await asyncio.to_thread(choose_source, settings, http)
+        sign_in = SignIn(source, clock or SystemClock(), settings.backoff)
         yield ControlPlane(settings, http, sign_in)

@@ -7,7 +7,7 @@ source works again, and the source itself is asked no more often than the backof
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RENEWAL_MARGIN = timedelta(minutes=5)
 """A token is renewed this long before it expires, or at nine tenths of its life if that is later."""
 
+SHORTEST_LIFE = 60.0
+"""Seconds that a token is used at least, unless it is refused: clocks differ, lifetimes may be nonsense."""
+
 _log = get_logger()
 
 
@@ -30,7 +33,7 @@ _log = get_logger()
 class Token:
     """A token in use; its `generation` tells it from the ones before."""
 
-    value: str
+    value: str = field(repr=False)
     generation: int
 
 
@@ -47,7 +50,8 @@ class SignIn:
         self._due = 0.0
         self._held_until = 0.0
         self._failures = 0
-        self._problem: SignInError | None = None
+        self._problem = ""
+        self._is_renewal_failing = False
 
     @property
     def source_name(self) -> str:
@@ -85,11 +89,13 @@ class SignIn:
         except SignInError as problem:
             if self._grant is None or self._is_over(self._grant):
                 raise
-            _log.warning("sign_in.renewal_failed", problem=str(problem))
+            if not self._is_renewal_failing:
+                _log.warning("sign_in.renewal_failed", problem=str(problem))
+            self._is_renewal_failing = True
 
     async def _fetch(self) -> None:
-        if self._problem is not None and self._clock.monotonic() < self._held_until:
-            raise self._problem
+        if self._failures and self._clock.monotonic() < self._held_until:
+            raise SignInError(self._problem)
         try:
             grant = await self._source.fetch()
         except SignInError as problem:
@@ -97,10 +103,10 @@ class SignIn:
             floor = retry_after_seconds(problem.retry_after, self._clock.now())
             delay = self._backoff.delay(self._failures, self._clock.random(), floor)
             self._held_until = self._clock.monotonic() + delay
-            self._problem = problem
+            self._problem = str(problem)
             raise
         self._failures = 0
-        self._problem = None
+        self._is_renewal_failing = False
         if self._grant is None or grant.value != self._grant.value:
             self._generation += 1
             _log.info("sign_in.done", source=self._source.name, generation=self._generation)
@@ -113,7 +119,7 @@ class SignIn:
         if grant.expires is None:
             return float("inf")
         left = (grant.expires - self._clock.now()).total_seconds()
-        return max(1.0, left * 0.9, left - RENEWAL_MARGIN.total_seconds())
+        return max(SHORTEST_LIFE, left * 0.9, left - RENEWAL_MARGIN.total_seconds())
 
     def _is_over(self, grant: Grant) -> bool:
         return grant.expires is not None and grant.expires <= self._clock.now()

@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from yarl import URL
 
 from agent_reporter.control_plane.secret_file import read_secret
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
-from agent_reporter.logs import conceal
+from agent_reporter.logs import conceal, redact
 from agent_reporter.model import verdict
 from agent_reporter.model.documents import object_of, text_of
 from agent_reporter.model.times import parse_optional_time
@@ -37,7 +37,7 @@ FILE_GOOD_FOR = 1.0
 class Grant:
     """A token. `expires` is when the issuer ends it; `good_for` after how many seconds to ask again."""
 
-    value: str
+    value: str = field(repr=False)
     expires: datetime | None = None
     good_for: float | None = None
 
@@ -139,10 +139,11 @@ async def _post(http: HttpSession, url: URL, body: object) -> Answer:
 
 
 def _grant(answer: Answer, name: str, place: tuple[str, ...]) -> Grant:
+    said = redact(verdict.explain(answer))  # an answer may repeat what it was asked with
     if answer.status in {400, 401, 403, 404}:
-        raise SignInError(f"sign-in as {name} was refused ({verdict.explain(answer)}). Check its secret.")
+        raise SignInError(f"sign-in as {name} was refused ({said}). Check its secret.")
     if answer.status != 200:
-        raise SignInError(f"sign-in as {name} failed: {verdict.explain(answer)}", answer.retry_after)
+        raise SignInError(f"sign-in as {name} failed: {said}", answer.retry_after)
     try:
         document: dict[str, Any] = answer.document()
         for key in place:
@@ -179,6 +180,6 @@ def _addresses(url: URL) -> list[dict[str, Any]]:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(remote)
             address = probe.getsockname()[0]
-    except OSError:
+    except (OSError, UnicodeError):
         return []
     return [{"version": 6 if family == socket.AF_INET6 else 4, "addr": address}]

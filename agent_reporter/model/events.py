@@ -43,5 +43,4 @@ def read_page(document: Mapping[str, Any], restore_id: str | None = None) -> Eve
             restore = event.get("restore")
             named = restore.get("id") if isinstance(restore, dict) else None
             stops.add(named if isinstance(named, str) else restore_id)
-    stops.discard(None)
     return EventPage(frozenset(stop for stop in stops if stop), marker, len(events) >= PAGE_SIZE)

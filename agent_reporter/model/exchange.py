@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from agent_reporter.errors import MalformedError
 from agent_reporter.model import patch, verdict
@@ -189,6 +189,8 @@ def _tell_unfinished(exchange: Exchange, known: Acknowledged, newest: Report) ->
             return None
         case Progress.FINAL_ONLY:
             return None
+        case _:
+            assert_never(exchange.dialect.progress)
 
 
 def _tell(exchange: Exchange, content: Content, newest: Report, *, read_first: bool) -> Step | None:
@@ -248,7 +250,7 @@ def _after_knowledge(
     exchange: Exchange, newest: Report, known: Acknowledged, world: Circumstances
 ) -> Exchange:
     if known.state.is_final:
-        ending = _ending_there(known, newest)
+        ending = ending_there(known, newest)
         if ending is Ending.DELIVERED and known.ended_time == newest.ended_time:
             known = replace(known, revision=newest.revision)
         theirs = f"the control plane has this restore as {known.state.value} already"
@@ -276,7 +278,7 @@ def _after_knowledge(
     return read if next_step(read, newest) is not None else replace(read, fresh=False)
 
 
-def _ending_there(known: Acknowledged, newest: Report) -> Ending:
+def ending_there(known: Acknowledged, newest: Report) -> Ending:
     """What it means for our result that the restore has the final state `known` there."""
     if known.state is not newest.state:
         return Ending.ENDED_ELSEWHERE
@@ -298,7 +300,8 @@ def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumsta
         uncertain=exchange.uncertain or (may_be_done and step.way.content.has_state),
         result_told=exchange.result_told or (may_be_done and step.report.is_final),
     )
-    match verdict.of(answer.status):
+    meaning = verdict.of(answer.status)
+    match meaning:
         case Verdict.DELIVERED:
             return _delivered(spent, step)
         case Verdict.REJECTED:
@@ -312,6 +315,8 @@ def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumsta
         case Verdict.RETRY:
             retry_after = verdict.retry_after_seconds(answer.retry_after, world.now)
             return _failed(spent, verdict.explain(answer), world, retry_after)
+        case _:
+            assert_never(meaning)
 
 
 def _delivered(exchange: Exchange, step: Send) -> Exchange:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from agent_reporter.model.times import format_time
 
@@ -124,6 +124,8 @@ def operations(
             return replace_state(newest.state)
         case Content.PROGRESS:
             return _changes(acknowledged, newest, paths)
+        case _:
+            assert_never(content)
 
 
 def after(content: Content, acknowledged: Acknowledged, newest: Report) -> Acknowledged:

@@ -181,7 +181,7 @@ def play(conversation: Conversation, script: list[Move]) -> None:
     conversation.ends()
 
 
-many = settings(max_examples=1_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
