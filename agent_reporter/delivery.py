@@ -141,19 +141,21 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until there is nothing more to deliver, or a drain is over."""
-        while self.exchange.ending is None:
+        while True:
             report = self.source.take_report()
-            self._learn(expire(self.exchange, report, self._clock.now(), self._settings.retention_period))
+            self._learn(self._heed(report))
+            if self.exchange.ending is not None:
+                break
             await self._keeper.keep(report)
             step = next_step(self.exchange, report)
             pause = self._pause(step, report)
             if step is not None and pause <= 0:
                 await self._take(step, report)
-            elif self._is_drained(report, pause):
+            elif not self._is_drained(report, pause):
+                await self._wait(step, pause)
+            elif self.source.take_report() is report:
                 self.drained.happen()
                 return
-            else:
-                await self._wait(step, pause)
         await self._end(self.exchange.ending)
 
     def drain(self, until: float) -> None:
@@ -174,6 +176,13 @@ class Delivery:
         if self._wakes_urgently:
             self._wakes_urgently = False
             self._urgent.set()
+
+    def _heed(self, report: Report) -> Exchange:
+        """The exchange with what happened elsewhere: a stop that the engine was told of, and time."""
+        exchange = expire(self.exchange, report, self._clock.now(), self._settings.retention_period)
+        if self.source.is_live and not self.source.awaits_stop and not exchange.stop_requested:
+            return replace(exchange, stop_requested=True)
+        return exchange
 
     def _pause(self, step: Step | None, report: Report) -> float:
         now = self._clock.monotonic()
@@ -202,12 +211,18 @@ class Delivery:
         return not report.is_final or self._clock.monotonic() + pause >= self._drained_at
 
     async def _take(self, step: Step, report: Report) -> None:
-        """One request, and what it taught."""
+        """One request, and what it taught; after a read, what follows it straight away."""
+        async with self._turns:
+            await self._exchange(step, report)
+            # A state is told in the very turn of its read, so that no stop request comes in between unseen.
+            if self.exchange.fresh and isinstance(following := next_step(self.exchange, report), Send):
+                await self._exchange(following, report)
+
+    async def _exchange(self, step: Step, report: Report) -> None:
         if isinstance(step, Send):
             self._next_telling = self._clock.monotonic() + self._settings.report_interval
         try:
-            async with self._turns:
-                answer = await self._request(step)
+            answer = await self._request(step)
             learnt = self._interpret(step, report, answer)
             if learnt.unsigned:
                 await self._control_plane.renew_token(answer)

@@ -15,7 +15,10 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Make `content` the content of `path`, durably; on OSError the old content stays."""
+    """Make `content` the content of `path`, durably; on OSError the old content stays.
+
+    But for one case: if the new content is there and its directory cannot be synced, it is not durable.
+    """
     aside = draft_of(path)
     try:
         descriptor = os.open(

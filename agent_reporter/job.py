@@ -83,7 +83,6 @@ class Job(Counters):
         self._stop_callbacks: list[Callable[[], object]] = []
         self._settled = Moment()
         self._ending: Ending | None = None
-        self._durable = False
         self._log = get_logger(restore_id=report.restore_id)
 
     # --- what the engine states -------------------------------------------------------------------------
@@ -156,9 +155,15 @@ class Job(Counters):
         report = self._end(state, reason, diagnostics)
         if report is None:
             return False
-        self._durable = self._listener is None or self._listener.keep_result(report)
+        is_durable = True
+        try:
+            if self._listener is not None:
+                is_durable = self._listener.keep_result(report)
+        except Exception:  # noqa: BLE001 - a mistake of ours is not raised into the engine
+            self._log.exception("job.result_not_kept")
+            is_durable = False
         self._wake(urgent=True)
-        return self._durable
+        return is_durable
 
     # --- what the engine asks -------------------------------------------------------------------------
 
@@ -346,7 +351,13 @@ class Job(Counters):
             self._listener.wake(urgent=urgent)
 
     def _call_back(self, callback: Callable[[], object]) -> None:
-        threading.Thread(target=self._call, args=(callback,), name="agent-reporter-stop", daemon=True).start()
+        thread = threading.Thread(
+            target=self._call, args=(callback,), name="agent-reporter-stop", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as problem:  # the system has no thread left
+            self._log.error("job.stop_callback_failed", problem=str(problem))
 
     def _call(self, callback: Callable[[], object]) -> None:
         self._stop_seen = True

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESERVE_BYTES = 64 * 1024
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 
 _DEAD_NAME = re.compile(r"(.+)\.json(?:\.\d+)?")
@@ -99,7 +100,9 @@ class Spool:
 
         What an owner left that was killed before its first record is tidied up.
         """
-        for restore_id in self._restore_ids(".json", ".lock"):
+        recorded = self._restore_ids(".json")
+        abandoned = filter(self._is_abandoned, self._restore_ids(".lock"))
+        for restore_id in sorted({*recorded, *abandoned}):
             try:
                 entry = self.open(restore_id)
             except (RestoreBusyError, SpoolError):
@@ -139,13 +142,13 @@ class Spool:
 
     def _look(self, path: Path, restore_id: str, *, dead: bool) -> Listed | None:
         try:
-            record = Record.decode(_read_bounded(path))
+            record = _read_record(path, restore_id)
         except FileNotFoundError:
             return None  # delivered since the directory was listed
         except (OSError, MalformedError) as problem:
             return Listed(restore_id, None, dead=dead, problem=str(problem))
         owner = None if dead else self._owner(restore_id)
-        return Listed(record.report.restore_id, record, owner, dead)
+        return Listed(restore_id, record, owner, dead)
 
     def _owner(self, restore_id: str) -> int | None:
         try:
@@ -153,6 +156,14 @@ class Spool:
         except (OSError, MalformedError):
             return None
         return owner.pid if processes.is_alive(owner) else None
+
+    def _is_abandoned(self, restore_id: str) -> bool:
+        """Whether a lock file names an owner that is dead: one that names nobody may just be being made."""
+        try:
+            owner = ProcessIdentity.decode(_read_bounded(self._lock_path(restore_id)))
+        except (OSError, MalformedError):
+            return False
+        return not processes.is_alive(owner)
 
     def _lock(self, restore_id: str) -> int:
         path = self._lock_path(restore_id)
@@ -170,7 +181,7 @@ class Spool:
                 who = "another process" if owner is None else f"process {owner}"
                 raise RestoreBusyError(restore_id, f"{who} reports it already") from None
             except OSError as problem:
-                if problem.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                if problem.errno not in FULL:
                     os.close(lock)
                     raise
                 return lock  # the lock holds without the owner's name in it
@@ -183,6 +194,7 @@ class Spool:
         except FileNotFoundError:
             return None
         except MalformedError as problem:
+            path.replace(_free_name(self.aside, path.name))
             _log.error(
                 "spool.set_aside",
                 restore_id=restore_id,
@@ -190,8 +202,6 @@ class Spool:
                 problem=str(problem),
                 hint=f"the file was moved to {self.aside}; what it held is not reported",
             )
-            with suppress(OSError):
-                path.replace(_free_name(self.aside, path.name))
             return None
 
 
@@ -262,8 +272,8 @@ class Entry:
     def _write(self, record: Record) -> None:
         try:
             replace_file(self._path, record.encode())
-        except OSError:
-            if not record.report.is_final:
+        except OSError as problem:
+            if not record.report.is_final or problem.errno not in FULL:
                 raise
             self._reserve.spend(record.trimmed(self._reserve.size).encode(), self._path)
 

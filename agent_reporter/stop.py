@@ -82,7 +82,8 @@ class StopWatcher:
     async def run(self) -> None:
         """Poll for as long as restores run; sleep while none does."""
         while True:
-            await self._has_work.wait()
+            if not self._running():
+                await self._has_work.wait()
             self._has_work.clear()
             # A fleet that was started in one instant does not poll in one instant.
             await self._clock.sleep(self._clock.random() * self._interval)
@@ -113,10 +114,7 @@ class StopWatcher:
         """What kept us from looking, in words; empty if nothing did."""
         async with self._at_once:
             try:
-                async with asyncio.timeout(self._request_timeout):
-                    await look
-            except TimeoutError:
-                return f"no answer within {self._request_timeout:g} s"
+                await look
             except NotServedError as problem:
                 self._lacks_events = True
                 return str(problem)
@@ -161,15 +159,23 @@ class StopWatcher:
             restore.request_stop()
 
     async def _get(self, fetch: Callable[[], Awaitable[Answer]]) -> Answer:
-        answer = await fetch()
+        answer = await self._fetch(fetch)
         if answer.status == 401:
             await self._control_plane.renew_token(answer)
-            answer = await fetch()
+            answer = await self._fetch(fetch)
         if answer.status in {403, 404, 405, 501}:
             raise NotServedError(verdict.explain(answer))
         if answer.status != 200:
             raise TransportError(verdict.explain(answer), uncertain=False)
         return answer
+
+    async def _fetch(self, fetch: Callable[[], Awaitable[Answer]]) -> Answer:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await fetch()
+        except TimeoutError:
+            problem = f"no answer within {self._request_timeout:g} s"
+        raise TransportError(problem, uncertain=False)
 
     def _is_reading_due(self, restore: Stoppable) -> bool:
         now = self._clock.monotonic()

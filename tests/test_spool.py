@@ -501,6 +501,35 @@ def test_a_record_that_is_another_restores_is_set_aside(directory: Path) -> None
     assert names(directory / "aside") == ["r-2.json"]
 
 
+def test_a_record_that_is_another_restores_is_listed_as_a_problem_and_not_as_that_other_restore(
+    directory: Path,
+) -> None:
+    kept(directory, a_record(a_report("r-1")))
+    shutil.copy(directory / "r-1.json", directory / "r-2.json")
+    listed = {each.restore_id: each.problem for each in Spool(directory).listing()}
+    assert set(listed) == {"r-1", "r-2"}
+    assert (listed["r-1"], bool(listed["r-2"])) == ("", True)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "directory"])
+def test_a_file_that_can_be_neither_read_nor_set_aside_stays_and_stops_nothing(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for restore_id in ("a", "z"):
+        kept(directory, a_record(a_report(restore_id)))
+    damage(directory / "bad.json", kind)
+    real_replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.parent.name == "aside":
+            raise OSError(errno.EACCES, "Permission denied")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert orphan_ids(directory) == ["a", "z"]
+    assert (directory / "bad.json").exists(), "what could not be read was deleted"
+
+
 def test_foreign_files_and_hidden_ones_are_ignored(directory: Path) -> None:
     kept(directory, a_record())
     for name in ("README", ".hidden.json", "notes.txt", "-x.json", "sp ace.json", "ü.json", ".json"):

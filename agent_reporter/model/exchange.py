@@ -81,7 +81,8 @@ class Exchange:
     """None until the restore was read, or turned out not to be readable."""
     dialect: Dialect = field(default_factory=Dialect)
     readable: bool = True
-    """Whether the control plane lets us read the restore at all."""
+    """Whether the last read was not refused. It is tried again after each success and each doubt: one refusal
+    does not turn reads off for good."""
     fresh: bool = False
     """The last thing that happened was a read: a state may be told."""
     uncertain: bool = False
@@ -253,14 +254,16 @@ def _after_knowledge(
         ending = ending_there(known, newest)
         if ending is Ending.DELIVERED and known.ended_time == newest.ended_time:
             known = replace(known, revision=newest.revision)
-        theirs = f"the control plane has this restore as {known.state.value} already"
+        failure = f"the control plane has this restore as {known.state.value} already"
+        if ending is Ending.DELIVERED_BARE:
+            failure += ", with other counts"
         return replace(
             exchange,
             acknowledged=known,
             ending=ending,
             uncertain=False,
             contradicted=False,
-            failure=theirs if ending is Ending.ENDED_ELSEWHERE else "",
+            failure="" if ending is Ending.DELIVERED else failure,
         )
     stop = exchange.stop_requested or known.state is RestoreState.STOP_REQUESTED
     read = replace(
@@ -293,11 +296,13 @@ def ending_there(known: Acknowledged, newest: Report) -> Ending:
 def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumstances) -> Exchange:
     """The exchange after a patch was answered."""
     may_be_done = verdict.is_uncertain(answer.status)
+    is_doubtful = may_be_done and step.way.content.has_state
     spent = replace(
         exchange,
         fresh=False,
         unsigned=False,
-        uncertain=exchange.uncertain or (may_be_done and step.way.content.has_state),
+        readable=exchange.readable or (is_doubtful and answer.status >= 500),
+        uncertain=exchange.uncertain or is_doubtful,
         result_told=exchange.result_told or (may_be_done and step.report.is_final),
     )
     meaning = verdict.of(answer.status)
@@ -329,6 +334,7 @@ def _delivered(exchange: Exchange, step: Send) -> Exchange:
     return replace(
         exchange,
         acknowledged=known,
+        readable=True,
         dialect=exchange.dialect.settle(step.way) if spelled else exchange.dialect,
         uncertain=False,
         refused=None,
@@ -392,10 +398,12 @@ def after_no_answer(
 ) -> Exchange:
     """The exchange after a request got no answer, or could not be made at all."""
     sent = step if uncertain and isinstance(step, Send) else None
+    is_doubtful = sent is not None and sent.way.content.has_state
     lost = replace(
         exchange,
         fresh=False,
-        uncertain=exchange.uncertain or (sent is not None and sent.way.content.has_state),
+        uncertain=exchange.uncertain or is_doubtful,
+        readable=exchange.readable or is_doubtful,
         result_told=exchange.result_told or (sent is not None and sent.report.is_final),
     )
     return _failed(lost, failure, world)

@@ -219,6 +219,8 @@ def test_where_nothing_can_be_read_no_counters_beside_a_state_follow_a_doubt_and
     step = sent(before, RUNNING)
     assert step.way.content is Content.PROGRESS_BESIDE_STATE
     conversation = after_no_answer(before, step, "timed out", WORLD, uncertain=True)
+    assert reads(conversation, RUNNING), "it may be readable by now"
+    conversation = after_read(conversation, RUNNING, Answer(404), WORLD)
     assert next_step(conversation, RUNNING) is None
     assert sent(conversation, DONE).way.content is Content.RESULT
 
@@ -459,6 +461,7 @@ def test_where_nothing_can_be_read_a_409_means_that_it_ended_elsewhere() -> None
 def test_where_nothing_can_be_read_a_409_after_an_uncertain_result_is_its_echo() -> None:
     conversation = exchange(IN_PROGRESS, readable=False)
     conversation = after_patch(conversation, sent(conversation, DONE), Answer(500), WORLD)
+    conversation = after_read(conversation, DONE, Answer(404), WORLD)
     conversation = after_patch(conversation, sent(conversation, DONE), CONFLICT, WORLD)
     assert conversation.ending is Ending.DELIVERED
 
@@ -469,6 +472,7 @@ def test_where_nothing_can_be_read_a_409_after_an_uncertain_bare_result_is_the_e
     step = sent(conversation, DONE)
     assert step.way.content is Content.RESULT_ALONE
     conversation = after_patch(conversation, step, Answer(500), WORLD)
+    conversation = after_read(conversation, DONE, Answer(404), WORLD)
     conversation = after_patch(conversation, sent(conversation, DONE), CONFLICT, WORLD)
     assert conversation.ending is Ending.DELIVERED_BARE
 
@@ -476,6 +480,7 @@ def test_where_nothing_can_be_read_a_409_after_an_uncertain_bare_result_is_the_e
 def test_where_nothing_can_be_read_a_409_after_an_uncertain_state_is_no_echo_of_a_result() -> None:
     conversation = exchange(PREPARING, readable=False)
     conversation = after_patch(conversation, sent(conversation, RUNNING), Answer(500), WORLD)
+    conversation = after_read(conversation, DONE, Answer(404), WORLD)
     conversation = after_patch(conversation, sent(conversation, DONE), CONFLICT, WORLD)
     assert conversation.ending is Ending.ENDED_ELSEWHERE
 

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent_reporter import logs
+from agent_reporter.logs import CONCEALED, conceal, configure, get_logger, redact
+from tests.builders import Heard, listening, python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logs, "_secrets", set())
+    logger = logging.getLogger("agent_reporter")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    with listening() as ears:
+        yield ears
+
+
+def test_a_library_says_nothing_unless_its_host_wants_to_hear_it() -> None:
+    said = python(
+        "from agent_reporter.logs import get_logger\nget_logger(restore_id='r-1').error('job.misuse')"
+    )
+    assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+def test_an_event_carries_its_name_its_level_its_time_and_what_is_bound(heard: Heard) -> None:
+    get_logger(restore_id="r-1").warning("delivery.failed", attempt=3)
+    (event,) = heard.events
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {"event": "delivery.failed", "level": "warning", "restore_id": "r-1", "attempt": 3}
+
+
+def test_an_exception_goes_along_as_text(heard: Heard) -> None:
+    try:
+        raise ValueError("broken")  # noqa: TRY301 - what is caught is what is logged
+    except ValueError:
+        get_logger().exception("reporter.loop_failed")
+    assert heard.events[0]["exception"].endswith("ValueError: broken")
+
+
+class Holder:
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def __repr__(self) -> str:
+        return f"Holder({self.secret})"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "before s3cret after",
+        ValueError("s3cret"),
+        ["s3cret"],
+        {"headers": {"X-Auth-Token": "s3cret"}},
+        b"s3cret",
+        ("a", ("s3cret",)),
+        Holder("s3cret"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_is_taken_out_of_every_kind_of_value(heard: Heard, value: Any) -> None:
+    conceal("s3cret")
+    get_logger(bound=value).error("an.event", problem=value)
+    assert "s3cret" not in str(heard)
+    assert CONCEALED in heard.events[0]["problem"]
+    assert CONCEALED in heard.events[0]["bound"]
+
+
+def test_a_secret_is_taken_out_of_the_name_of_an_event_and_of_tracebacks(heard: Heard) -> None:
+    conceal("s3cret")
+    try:
+        raise ValueError("the token s3cret was refused")  # noqa: TRY301 - as above
+    except ValueError:
+        get_logger().exception("s3cret")
+    assert "s3cret" not in str(heard)
+    assert heard.events[0]["event"] == CONCEALED
+
+
+def test_numbers_and_nothing_stay_what_they_are(heard: Heard) -> None:
+    conceal("1")
+    get_logger().error("an.event", count=1, ratio=1.5, flag=True, nothing=None)
+    event = heard.events[0]
+    assert (event["count"], event["ratio"], event["flag"], event["nothing"]) == (1, 1.5, True, None)
+
+
+def test_an_empty_secret_conceals_nothing() -> None:
+    conceal("")
+    assert redact("text") == "text"
+
+
+def test_several_secrets_are_all_taken_out() -> None:
+    for secret in ("one-secret", "another-secret"):
+        conceal(secret)
+    assert redact("one-secret, another-secret") == f"{CONCEALED}, {CONCEALED}"
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_nothing_is_left_of_a_secret_that_begins_with_another_one(number: int) -> None:
+    conceal(f"password{number}")
+    conceal(f"password{number}-of-the-agent")
+    assert "agent" not in redact(f"password{number}-of-the-agent")
+
+
+def test_a_secret_may_be_added_while_another_thread_takes_secrets_out() -> None:
+    class Slow(str):
+        __slots__ = ()
+
+        def replace(self, *_: Any) -> Slow:  # it stands for a switch of threads
+            conceal("another")
+            return self
+
+    conceal("one")
+    assert redact(Slow("text")) == "text"
+
+
+def test_many_threads_may_log_and_conceal_at_once(heard: Heard) -> None:
+    problems: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(200):
+                conceal(f"secret-{number}-{turn}-")
+                get_logger().error("an.event", problem=f"secret-{number}-{turn}-")
+        except RuntimeError as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert {event["problem"] for event in heard.events} == {CONCEALED}
+
+
+@pytest.mark.parametrize("form", ["json", "auto"])
+def test_where_nobody_reads_along_events_are_json_a_line(
+    capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    conceal("s3cret")
+    configure("info", form)
+    get_logger(restore_id="r-1").info("sign_in.done", source="s3cret\nand a line")
+    get_logger().debug("too.fine")
+    (line,) = capsys.readouterr().err.splitlines()
+    event = json.loads(line)
+    assert event.pop("timestamp")
+    assert event == {
+        "event": "sign_in.done",
+        "level": "info",
+        "restore_id": "r-1",
+        "source": f"{CONCEALED}\nand a line",
+    }
+
+
+def test_on_a_terminal_events_are_keys_and_values_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    configure("warning", "auto")
+    get_logger(restore_id="r-1").warning("delivery.failed", why="two\nlines")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("timestamp=")
+    assert "level=warning event=delivery.failed" in line
+    assert "restore_id=r-1" in line
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_event_that_no_terminal_can_show_is_shown_all_the_same(form: str) -> None:
+    script = (
+        "import sys\n"
+        "from agent_reporter.logs import configure, get_logger\n"
+        "configure('warning', sys.argv[1])\n"
+        "get_logger().warning('delivery.failed', why='a lone \\udcff surrogate')\n"
+    )
+    said = python(script, form)
+    assert said.returncode == 0
+    assert "delivery.failed" in said.stderr
+    assert "\\udcff surrogate" in said.stderr
+    assert "Logging error" not in said.stderr
+
+
+def test_configuring_twice_says_everything_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("warning", "json")
+    configure("warning", "json")
+    get_logger().warning("an.event")
+    assert len(capsys.readouterr().err.splitlines()) == 1
