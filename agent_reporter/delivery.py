@@ -3,7 +3,7 @@
     take_report -> keep -> next_step -> one request -> what it taught -> take_report ...
 
 A retry goes back to `take_report`: it tells what is newest then. What comes next is decided by
-`model.exchange`; this file waits and sends. One request is in flight a restore.
+`model.steps`; this file waits and sends. One request is in flight a restore.
 """
 
 from __future__ import annotations
@@ -17,21 +17,16 @@ from typing import TYPE_CHECKING, Protocol
 from agent_reporter.errors import SignInError, TransportError
 from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 from agent_reporter.logs import get_logger
-from agent_reporter.model.exchange import (
+from agent_reporter.model.exchange import Ending, Exchange
+from agent_reporter.model.learning import (
     Circumstances,
-    Ending,
-    Exchange,
-    Read,
-    Send,
-    Step,
     after_no_answer,
     after_patch,
     after_read,
     ending_there,
     expire,
-    is_urgent,
-    next_step,
 )
+from agent_reporter.model.steps import Read, Send, Step, is_urgent, next_step
 from agent_reporter.moment import Moment
 from agent_reporter.settings import WhenRefused
 

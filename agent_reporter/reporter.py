@@ -25,6 +25,7 @@ from agent_reporter.settings import Settings
 from agent_reporter.spool import Entry, Spool
 from agent_reporter.stop import StopWatcher
 from agent_reporter.takeover import Orphan, after_takeover
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -139,7 +140,9 @@ class Reporter:
         if restore_id in self._open:
             raise RestoreBusyError(restore_id, "this very process reports it already")
         try:
-            entry = await asyncio.to_thread(self._spool.open, restore_id)
+            entry = await in_thread(
+                "spool-open", lambda: self._spool.open(restore_id), abandoned=Entry.release
+            )
         except SpoolError as problem:
             _log.error("spool.unusable", restore_id=restore_id, problem=str(problem))
             entry = None
@@ -179,7 +182,9 @@ class Reporter:
         `at_once` makes the first try now, whatever the backoff of the process before was.
         """
         orphans = []
-        for entry in await asyncio.to_thread(lambda: list(self._spool.orphans())):
+        for entry in await in_thread(
+            "spool-orphans", lambda: list(self._spool.orphans()), abandoned=_release_all
+        ):
             record = entry.record
             if record is None or record.destination != self._destination:
                 await asyncio.to_thread(entry.release)
@@ -323,6 +328,11 @@ def _run_in_thread(
             _log.exception("reporter.ended_badly")
         else:
             started.set_exception(problem)
+
+
+def _release_all(entries: list[Entry]) -> None:
+    for entry in entries:
+        entry.release()
 
 
 async def _all(moments: list[Moment]) -> None:

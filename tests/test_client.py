@@ -15,8 +15,9 @@ from blockbuster import blockbuster_ctx
 from yarl import URL
 
 from agent_reporter import logs
-from agent_reporter.control_plane.client import MAX_BODY, ControlPlane, HttpSession
+from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.connection import connect
+from agent_reporter.control_plane.http import MAX_BODY, HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import Grant
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError

@@ -13,8 +13,8 @@ from blockbuster import blockbuster_ctx
 
 from agent_reporter import logs
 from agent_reporter.control_plane import token_sources
-from agent_reporter.control_plane.client import HttpSession
 from agent_reporter.control_plane.connection import connect
+from agent_reporter.control_plane.http import HttpSession
 from agent_reporter.control_plane.sign_in import SignIn, Token
 from agent_reporter.control_plane.token_sources import (
     AgentPassword,

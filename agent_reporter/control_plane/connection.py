@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent_reporter.clock import Clock, SystemClock
-from agent_reporter.control_plane.client import ControlPlane, HttpSession
+from agent_reporter.control_plane.client import ControlPlane
+from agent_reporter.control_plane.http import HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import choose_source
 

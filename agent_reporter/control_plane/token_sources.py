@@ -25,7 +25,7 @@ from agent_reporter.version import __version__
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from agent_reporter.control_plane.client import HttpSession
+    from agent_reporter.control_plane.http import HttpSession
     from agent_reporter.model.verdict import Answer
     from agent_reporter.settings import Settings
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent_reporter.engines.process_tree import ProcessTree, Signalled
 from agent_reporter.engines.pump import Pump
 from agent_reporter.engines.spawn import Spawned, spawn
-from agent_reporter.engines.threads import call_in_loop, in_thread, start_daemon
+from agent_reporter.threads import call_in_loop, in_thread, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence

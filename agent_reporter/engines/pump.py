@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.engines.byte_queue import ByteQueue
 from agent_reporter.engines.lines import LineSplitter
-from agent_reporter.engines.threads import call_in_loop, start_daemon
+from agent_reporter.threads import call_in_loop, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -326,7 +326,7 @@ async def test_leaving_by_a_stop_request_is_a_stopped_restore(rig: Rig) -> None:
 
 async def test_a_control_plane_that_restarts_misses_nothing(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
-    async with rig.reporter() as reporter:
+    async with unwatched(rig) as reporter:  # no request may be on its way when it stops
         async with reporter.restore(restore_id) as job:
             job.start()
             await rig.until_state(restore_id, "in_progress")

@@ -320,16 +320,20 @@ async def test_a_reporter_that_ends_while_it_looks_for_orphans_holds_on_to_none(
     restore_id = rig.server.start_restore()
     await rig.leave_behind(finished(rig, restore_id))
     orphans, is_looking, may_go_on = Spool.orphans, threading.Event(), threading.Event()
+    has_looked = threading.Event()
 
     def orphans_slowly(spool: Spool) -> Iterator[Entry]:
         is_looking.set()
         may_go_on.wait(5)
-        return orphans(spool)
+        yield from orphans(spool)
+        has_looked.set()
 
     monkeypatch.setattr(Spool, "orphans", orphans_slowly)
     async with rig.reporter():
         await eventually(is_looking.is_set)
     may_go_on.set()
+    await eventually(has_looked.is_set)
+    await eventually(lambda: not rig.spool._lock_path(restore_id).exists(), within=3.0)
     async with rig.reporter():
         await rig.until_state(restore_id, "completed_with_errors")
         await rig.until_spool_is_empty()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.backoff import Backoff
 from agent_reporter.model.error_log import ErrorRecord, Errors
-from agent_reporter.model.exchange import Circumstances, Exchange, Read, Send, next_step
+from agent_reporter.model.exchange import Exchange
+from agent_reporter.model.learning import Circumstances
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState
+from agent_reporter.model.steps import Read, Send, next_step
 from agent_reporter.model.verdict import Answer
 
 if TYPE_CHECKING:

@@ -14,19 +14,12 @@ from typing import Any
 
 from agent_reporter.model.dialect import Dialect, PathSpelling, Progress
 from agent_reporter.model.error_log import ErrorRecord, Errors
-from agent_reporter.model.exchange import (
-    Ending,
-    Exchange,
-    Read,
-    Send,
-    after_no_answer,
-    after_patch,
-    after_read,
-    next_step,
-)
+from agent_reporter.model.exchange import Ending, Exchange
+from agent_reporter.model.learning import after_no_answer, after_patch, after_read
 from agent_reporter.model.patch import PATHS, Content, Operations, Spelling
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState, may_follow
+from agent_reporter.model.steps import Read, Send, next_step
 from agent_reporter.model.verdict import Answer, is_uncertain
 from tests.model.builders import (
     ENDED,

@@ -14,19 +14,10 @@ from hypothesis import given
 from agent_reporter.errors import MalformedError
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.dialect import Dialect, PathSpelling, Progress, Way
-from agent_reporter.model.exchange import (
-    Ending,
-    Exchange,
-    Read,
-    Send,
-    after_no_answer,
-    after_patch,
-    after_read,
-    expire,
-    is_urgent,
-    next_step,
-)
+from agent_reporter.model.exchange import Ending, Exchange
+from agent_reporter.model.learning import after_no_answer, after_patch, after_read, expire
 from agent_reporter.model.patch import Content, Spelling
+from agent_reporter.model.steps import Read, Send, is_urgent, next_step
 from agent_reporter.model.verdict import Answer
 from tests.model.builders import (
     COMPLETED,
