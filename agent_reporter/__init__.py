@@ -80,11 +80,12 @@ __all__ = [  # what is public, imported when it is first used, so that a command
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'agent_reporter' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+if not TYPE_CHECKING:  # a checker knows the names above, and that there are no others
 
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'agent_reporter' has no attribute {name!r}")
+        return getattr(import_module(_HOME_OF[name]), name)
 
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return sorted(__all__)
