@@ -11,7 +11,6 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from blockbuster import blockbuster_ctx
 from yarl import URL
 
 from agent_reporter import logs
@@ -26,6 +25,7 @@ from agent_reporter.model.verdict import Answer, explain
 from agent_reporter.reference import ReferenceServer
 from agent_reporter.reference.server import AGENT, PROJECT
 from agent_reporter.settings import Settings
+from tests.blocking import no_blocking_calls
 from tests.builders import FakeClock, RawServer, http, listening, raw_server, says
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ STATE = [{"op": "replace", "path": "/state", "value": "in_progress"}]
 def _no_blocking_call_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "_secrets", set())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         yield
 
 

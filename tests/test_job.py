@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter.errors import StopRequested
 from agent_reporter.job import PARTIAL, Job
@@ -20,6 +19,7 @@ from agent_reporter.model.error_log import DEFAULT_MAX_RECORDS, MAX_DESCRIPTION,
 from agent_reporter.model.exchange import Ending
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import TRANSITIONS, RestoreState, may_follow
+from tests.blocking import no_blocking_calls
 from tests.builders import START, FakeClock, Heard, a_report, listening, python
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop() -> Iterator[None]:
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         yield
 
 

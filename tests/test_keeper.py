@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 from agent_reporter.model.acknowledged import Acknowledged
@@ -15,6 +14,7 @@ from agent_reporter.model.process_identity import ProcessIdentity
 from agent_reporter.model.record import Record
 from agent_reporter.model.state import RestoreState
 from agent_reporter.spool import Spool
+from tests.blocking import no_blocking_calls
 from tests.builders import START, FakeClock, a_record, a_report, a_result, fill, listening, names, tiny_disk
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop() -> Iterator[None]:
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         yield
 
 

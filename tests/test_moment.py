@@ -5,9 +5,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter.moment import Moment
+from tests.blocking import no_blocking_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop() -> Iterator[None]:
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         yield
 
 

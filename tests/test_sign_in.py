@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter import logs
 from agent_reporter.control_plane import token_sources
@@ -28,6 +27,7 @@ from agent_reporter.model.backoff import Backoff
 from agent_reporter.reference import Accounts, AgentAccount, ReferenceServer, UserAccount
 from agent_reporter.reference.server import AGENT, PROJECT
 from agent_reporter.settings import CREDENTIAL, Settings
+from tests.blocking import no_blocking_calls
 from tests.builders import START, FakeClock, http, listening, raw_server, says
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ ACCOUNTS = Accounts([AgentAccount(PROJECT, AGENT, PASSWORD)], [UserAccount(PROJE
 def _no_blocking_call_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logs, "_secrets", set())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         yield
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter import Reporter, Settings
 from agent_reporter.model.exchange import Exchange
@@ -22,6 +21,7 @@ from agent_reporter.model.record import Destination, Record
 from agent_reporter.reference import ReferenceServer
 from agent_reporter.reference.server import AGENT, PROJECT
 from agent_reporter.spool import Spool
+from tests.blocking import no_blocking_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,8 +39,6 @@ FACTOR: Final = 100.0
 REQUEST_TIMEOUT: Final = 5.0
 """Real seconds, as sockets know no other time: long, unless a test waits for it."""
 
-PROC_READERS: Final = frozenset({"read_stat", "boot_id"})
-"""What they read, /proc, is memory: no disk is waited for."""
 COUNTERS: Final = ("files_restored", "bytes_restored")
 FINAL: Final = ("completed", "completed_with_errors", "failed", "stopped")
 
@@ -312,9 +310,7 @@ async def rig(make_rig: RigMaker) -> Rig:
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_the_loop() -> Iterator[None]:
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]) as watch:
-        for function in ("io.BufferedReader.read", "os.stat"):
-            watch.functions[function].can_block_in("agent_reporter/processes.py", PROC_READERS)
+    with no_blocking_calls():
         yield
 
 

@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter import processes
 from agent_reporter.engines.adapter import Stream
+from tests.blocking import no_blocking_calls
 
 if TYPE_CHECKING:
     from tests.engines.watcher import Watcher
@@ -210,7 +210,7 @@ async def test_an_engine_of_another_user_is_warned_of_and_reported_as_a_survivor
 
 
 async def test_the_event_loop_is_never_blocked(watcher: Watcher) -> None:
-    with blockbuster_ctx("agent_reporter"):
+    with no_blocking_calls():
         engine = await watcher.python(
             "import signal; signal.signal(15, signal.SIG_IGN)\nprint('up')\nwhile 1: signal.pause()",
             sinks={Stream.OUT: lambda _: None},

@@ -8,11 +8,11 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from blockbuster import blockbuster_ctx
 
 from agent_reporter.reference import ReferenceServer, Spelling
 from agent_reporter.reference.patches import FINAL_STATES
 from agent_reporter.reference.server import AGENT, PROJECT
+from tests.blocking import no_blocking_calls
 from tests.reference.conftest import PATCH_TYPE, TOKEN, Client, path_of, replace, state
 from tests.reference.test_patches import ERRORS, TIME
 
@@ -352,6 +352,6 @@ async def test_a_new_restore_of_a_strange_project_has_an_address(client: Client)
 
 
 async def test_where_blocking_calls_are_looked_for_the_server_can_be_left_out(tmp_path: Path) -> None:
-    with blockbuster_ctx("agent_reporter", excluded_modules=["agent_reporter.reference"]):
+    with no_blocking_calls():
         async with ReferenceServer(tmp_path, token=TOKEN) as server, Client(server) as client:
             assert (await client.patch(server.start_restore(), state("queued")))[0] == 204
