@@ -6,12 +6,13 @@ a restart. Mere progress is kept now and then: the control plane has it too.
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SpoolError
 from agent_reporter.logs import get_logger
 from agent_reporter.model.record import Record
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,7 +56,7 @@ class Keeper:
             return
         record = self._compose(report)
         try:
-            await asyncio.to_thread(self._entry.write, record)
+            await in_thread("spool-write", partial(self._entry.write, record))
         except SpoolError as problem:
             self._next_try = self._clock.monotonic() + PROGRESS_INTERVAL
             self._log.error("spool.write_failed", problem=str(problem))
@@ -79,18 +80,18 @@ class Keeper:
         if self._entry is None:
             return
         if ending.loses_nothing:
-            await asyncio.to_thread(self._entry.discard)
+            await in_thread("spool-discard", self._entry.discard)
             return
         try:
-            await asyncio.to_thread(self._entry.write, self._compose(report))
+            await in_thread("spool-write", partial(self._entry.write, self._compose(report)))
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
-        await asyncio.to_thread(self._entry.bury)
+        await in_thread("spool-bury", self._entry.bury)
 
     async def release(self) -> None:
         """Leave the record in the spool for whoever works on it next."""
         if self._entry is not None:
-            await asyncio.to_thread(self._entry.release)
+            await in_thread("spool-release", self._entry.release)
 
     def _compose(self, report: Report) -> Record:
         return Record(self._destination, report, self.exchange, self._engine, self._undelivered_since)

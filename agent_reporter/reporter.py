@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from agent_reporter.clock import Clock, SystemClock
@@ -110,10 +111,10 @@ class Reporter:
         try:
             yield job
         except BaseException as problem:
-            if not await asyncio.to_thread(job.leave, problem):
+            if not await in_thread("job-leave", partial(job.leave, problem)):
                 raise
         else:
-            await asyncio.to_thread(job.leave, None)
+            await in_thread("job-leave", partial(job.leave, None))
 
     @classmethod
     @contextmanager
@@ -153,7 +154,7 @@ class Reporter:
             try:
                 record = self._resume(entry.record)
             except BaseException:
-                await asyncio.to_thread(entry.release)
+                await in_thread("spool-release", entry.release)
                 raise
         job = Job(record.report, self._clock.now, max_errors=self.settings.max_errors)
         delivery = self._deliver(job, entry, record)
@@ -187,7 +188,7 @@ class Reporter:
         ):
             record = entry.record
             if record is None or record.destination != self._destination:
-                await asyncio.to_thread(entry.release)
+                await in_thread("spool-release", entry.release)
                 continue
             orphan = Orphan(record, self._clock)
             delivery = self._deliver(orphan, entry, after_takeover(record, at_once=at_once), spread=True)

@@ -6,13 +6,14 @@ too, nobody will ever learn how it ended, and it becomes `failed`, reason `repor
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter import processes
 from agent_reporter.logs import get_logger
 from agent_reporter.model.state import RestoreState
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,9 @@ class Orphan:
         if self._report.is_final:
             return
         followed = False
-        while self._engine is not None and await asyncio.to_thread(processes.is_alive, self._engine):
+        while self._engine is not None and await in_thread(
+            "engine-alive", partial(processes.is_alive, self._engine)
+        ):
             if not followed:
                 self._log.warning("takeover.engine_lives", engine=self._engine.pid)
             followed = True

@@ -1,7 +1,8 @@
 """Blocking calls in threads of their own, so that the event loop never waits for them.
 
-Not the loop's default executor: name resolution and others can fill that for minutes, and a stop has to go
-through all the same. Daemon threads, so that a call that hangs does not keep the program from ending.
+Not the loop's default executor: an engine in the same loop, or name resolution, can fill that for minutes,
+and a stop has to go through all the same. Daemon threads, so that a call that hangs does not keep the
+program from ending.
 """
 
 from __future__ import annotations

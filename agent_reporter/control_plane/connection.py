@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.clock import Clock, SystemClock
@@ -11,6 +11,7 @@ from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.http import HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import choose_source
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +23,6 @@ if TYPE_CHECKING:
 async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
     """The control plane of `settings`; raises ConfigurationError if they do not say how to get there."""
     async with HttpSession(settings) as http:
-        source = await asyncio.to_thread(choose_source, settings, http)
+        source = await in_thread("sign-in", partial(choose_source, settings, http))
         sign_in = SignIn(source, clock or SystemClock(), settings.backoff)
         yield ControlPlane(settings, http, sign_in)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import platform
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from agent_reporter.model import verdict
 from agent_reporter.model.documents import object_of, text_of
 from agent_reporter.model.times import parse_optional_time
 from agent_reporter.settings import CREDENTIAL
+from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class TokenFile:
 
     async def fetch(self) -> Grant:
         """Read the file."""
-        return Grant(await asyncio.to_thread(read_secret, self.path), good_for=FILE_GOOD_FOR)
+        return Grant(await in_thread("sign-in", partial(read_secret, self.path)), good_for=FILE_GOOD_FOR)
 
 
 class AgentPassword:
@@ -93,7 +94,7 @@ class AgentPassword:
 
     async def fetch(self) -> Grant:
         """POST the agent's password and what this host is."""
-        password = await asyncio.to_thread(read_secret, self._password_file)
+        password = await in_thread("sign-in", partial(read_secret, self._password_file))
         agent_id = str(self._settings.agent_id)
         url = URL(self._settings.endpoint) / "v2" / self._settings.project_id / "agents" / "tokens"
         body = {
@@ -102,7 +103,7 @@ class AgentPassword:
             "password": password,
             "name": platform.node(),
             "version": __version__,
-            "host": await asyncio.to_thread(_describe_host, agent_id, url),
+            "host": await in_thread("sign-in", partial(_describe_host, agent_id, url)),
         }
         answer = await _post(self._http, url, body)
         if answer.status == 409:
@@ -125,7 +126,7 @@ class IdentityApiKey:
 
     async def fetch(self) -> Grant:
         """POST the user's API key."""
-        api_key = await asyncio.to_thread(read_secret, self._api_key_file)
+        api_key = await in_thread("sign-in", partial(read_secret, self._api_key_file))
         credentials = {"username": self._username, "apiKey": api_key}
         answer = await _post(self._http, self._url, {"auth": {"RAX-KSKEY:apiKeyCredentials": credentials}})
         return _grant(answer, self.name, ("access", "token"))
