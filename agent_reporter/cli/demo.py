@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from agent_reporter.cli.demo_engines import DemoEngine, is_same, make_data, prepare_engine
+from agent_reporter.cli.demo_engines import RATE_KIB, DemoEngine, is_same, make_data, prepare_engine
 from agent_reporter.cli.main import FAILED
 from agent_reporter.cli.wording import amount
 from agent_reporter.reference import ReferenceServer
@@ -41,6 +41,7 @@ class Scene:
     meanwhile: Callable[[ReferenceServer, str], Coroutine[Any, Any, None]]
     expected_state: str
     is_complete: bool
+    rate_kib: int = RATE_KIB
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:
@@ -71,7 +72,7 @@ async def _show(directory: Path) -> bool:
             restore_id = server.start_restore(total_bytes=engine.bytes)
             meanwhile = asyncio.create_task(scene.meanwhile(server, restore_id))
             options = ["--restore-id", restore_id, "--config", str(settings_file)]
-            await _restore(engine, engine.command(options, target), environment)
+            await _restore(engine, engine.command(options, target, scene.rate_kib), environment)
             meanwhile.cancel()
             await asyncio.gather(meanwhile, return_exceptions=True)
             problems = await asyncio.to_thread(_judge, server.document(restore_id), scene, engine, target)
@@ -101,7 +102,13 @@ async def _fail_for_a_while(server: ReferenceServer, restore_id: str) -> None:
 
 SCENES = (
     Scene("A restore runs through.", _run_through, "completed", is_complete=True),
-    Scene("A stop is asked for in the middle.", _ask_for_stop, "stopped", is_complete=False),
+    Scene(
+        "A stop is asked for in the middle.",
+        _ask_for_stop,
+        "stopped",
+        is_complete=False,
+        rate_kib=RATE_KIB * 2 // 3,
+    ),
     Scene("The control plane is away for a while.", _fail_for_a_while, "completed", is_complete=True),
 )
 
@@ -117,6 +124,7 @@ def _environment(directory: Path) -> dict[str, str]:
         "AGENT_REPORTER_TOKEN_FILE": str(token_file),
         "AGENT_REPORTER_SPOOL_DIR": str(directory / "spool"),
         "AGENT_REPORTER_REPORT_INTERVAL": "0.5",
+        "AGENT_REPORTER_STOP_POLL_INTERVAL": "0.5",
     }
 
 

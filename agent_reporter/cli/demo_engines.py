@@ -21,7 +21,7 @@ SMALL_FILES = 300
 LARGE_FILES = 4
 LARGE_BYTES = 9 * 1024 * 1024
 RATE_KIB = 12 * 1024
-"""KiB a second at which the demo restores, so that there is something to see."""
+"""KiB a second at which the demo restores if nothing else is said, so that there is something to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class DemoEngine:
     is_hook: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
-    def command(self, options: Sequence[str], target: Path) -> list[str]:
-        """The command that restores into `target`, reported with the `options` of `run`."""
+    def command(self, options: Sequence[str], target: Path, rate_kib: int) -> list[str]:
+        """What restores into `target` at so many KiB a second, reported with these options of `run`."""
+        restoring = [*self.words, "--limit-download", str(rate_kib), "--target", str(target)]
         if self.is_hook:
-            return [*self.words, *options, str(target)]
-        reporter = [sys.executable, "-m", "agent_reporter.cli.main", "run"]
-        return [*reporter, *options, "--", *self.words, "--target", str(target)]
+            return [*restoring, *options]
+        return [sys.executable, "-m", "agent_reporter.cli.main", "run", *options, "--", *restoring]
 
     def restored(self, target: Path) -> Path:
         """Where in `target` the data is: restic puts it below its whole path."""
@@ -100,7 +100,7 @@ async def _prepare_restic(restic: str, directory: Path, source: Path) -> DemoEng
         source=source,
         files=await asyncio.to_thread(_files_as_restic_counts, source),
         bytes=_size(source),
-        words=(restic, "restore", "latest", "--limit-download", str(RATE_KIB)),
+        words=(restic, "restore", "latest"),
         environment=environment,
     )
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from agent_reporter import Reporter, Settings
-from agent_reporter.cli.demo_engines import RATE_KIB
 
 BLOCK = 256 * 1024
 
@@ -21,7 +20,8 @@ def main() -> int:
     """Restore the archive into the target; the exit status is 0, also if it was stopped."""
     parser = argparse.ArgumentParser()
     parser.add_argument("archive", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("--target", type=Path)
+    parser.add_argument("--limit-download", type=int, metavar="KIB")
     parser.add_argument("--restore-id")
     parser.add_argument("--config", type=Path)
     args = parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> int:
                     job.raise_if_stop_requested()
                     file.write(block)
                     job.advance(bytes=len(block))
-                    time.sleep(len(block) / (RATE_KIB * 1024))
+                    time.sleep(len(block) / (args.limit_download * 1024))
             job.advance(files=1)
     return 0
 
