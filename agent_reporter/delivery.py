@@ -127,8 +127,8 @@ class Delivery:
         if not problem:
             return True
         self.wake(urgent=True)
-        if threading.get_ident() == self._loop_thread:
-            return False  # to wait here would keep the loop from delivering
+        if threading.get_ident() == self._loop_thread or self.drained.has_happened:
+            return self.over.has_happened  # to wait here would be in vain, or keep the loop from delivering
         self._log.warning("delivery.result_not_durable", problem=problem, hint="waiting for its delivery")
         return self.over.wait_blocking(self._settings.drain_timeout)
 

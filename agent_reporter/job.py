@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING, Protocol
@@ -250,10 +251,10 @@ class Job(Counters):
                 return
             self._stop_requested = True
             callbacks, self._stop_callbacks = self._stop_callbacks, []
-        self._log.info("job.stop_requested")
         self._stop.happen()
         for callback in callbacks:
             self._call_back(callback)
+        self._log.info("job.stop_requested")
 
     def settle(self, ending: Ending | None) -> None:
         """The delivery is over."""
@@ -265,7 +266,7 @@ class Job(Counters):
 
         Blocks for the disk as `finish` does. Returns whether `problem` is settled by that.
         """
-        settled = isinstance(problem, StopRequested)
+        settled = isinstance(problem, StopRequested) and problem.restore_id == self.restore_id
         if self._report.is_final:
             return settled
         if settled or (self._stop_seen and (problem is None or isinstance(problem, asyncio.CancelledError))):
@@ -308,6 +309,7 @@ class Job(Counters):
             failed = self._errors.count > 0
             try:
                 final = _end_without_word(failed=failed) if state is None else RestoreState(state)
+                reason, diagnostics = str(reason), str(diagnostics)
             except Exception:  # noqa: BLE001 - nothing is raised into the engine
                 self.misused(f"finish as {shown(state)}: that is no state of a restore")
                 return None
@@ -320,8 +322,8 @@ class Job(Counters):
                 started_time=self._report.started_time or self._first_stated or now,
                 ended_time=now,
                 errors=self._errors.freeze(
-                    clean_text(str(reason), MAX_TOKEN) or (PARTIAL if failed else ""),
-                    clean_text(str(diagnostics), MAX_DIAGNOSTICS),
+                    clean_text(reason, MAX_TOKEN) or (PARTIAL if failed else ""),
+                    clean_text(diagnostics, MAX_DIAGNOSTICS),
                 ),
             )
             return self._report
@@ -368,7 +370,8 @@ class Job(Counters):
 
     def misused(self, problem: str) -> None:
         """Say loudly what cannot be true; a mistake in reporting is no reason to fail a restore."""
-        self._log.error("job.misuse", problem=str(MisuseError(self.restore_id, problem)))
+        with suppress(Exception):  # a handler of the host's own may raise
+            self._log.error("job.misuse", problem=str(MisuseError(self.restore_id, problem)))
 
 
 def _total(value: int | None) -> int | None:

@@ -15,6 +15,7 @@ from agent_reporter.model.record import Record
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from agent_reporter.clock import Clock
@@ -80,13 +81,20 @@ class Keeper:
         if self._entry is None:
             return
         if ending.loses_nothing:
-            await in_thread("spool-discard", self._entry.discard)
+            await self._clear_up("spool-discard", self._entry.discard)
             return
         try:
             await in_thread("spool-write", partial(self._entry.write, self._compose(report)))
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
-        await in_thread("spool-bury", self._entry.bury)
+        await self._clear_up("spool-bury", self._entry.bury)
+
+    async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
+        """What cannot be cleared up stays, and is found to be delivered by the next who takes it over."""
+        try:
+            await in_thread(name, clear_up)
+        except OSError as problem:
+            self._log.error("spool.clearing_failed", problem=str(problem))
 
     async def release(self) -> None:
         """Leave the record in the spool for whoever works on it next."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.moment import Moment
 
+TAKEN_OVER_AT_ONCE = 100
 RESTART_SECONDS = 1.0
 """A loop of ours that fails, which is a bug of ours, is started again after so long."""
 
@@ -73,6 +74,8 @@ class Reporter:
 
     async def __aenter__(self) -> Self:
         """Begin to report."""
+        if self._tasks:
+            raise RuntimeError("this Reporter reports already: make another one")
         control_plane = await self._connection.__aenter__()
         turns = asyncio.Semaphore(self.settings.concurrency)
         self._means = Means(self.settings, self._clock, control_plane, turns)
@@ -178,18 +181,14 @@ class Reporter:
         return None if restore is None else restore.delivery.exchange
 
     async def take_over(self, *, at_once: bool = False) -> list[Orphan]:
-        """Own and deliver every orphan of the spool that belongs to this control plane and project.
+        """Own and deliver orphans of the spool that belong to this control plane and project.
+
+        So many at once that there are descriptors for them all: call it again when these are settled.
 
         `at_once` makes the first try now, whatever the backoff of the process before was.
         """
         orphans = []
-        for entry in await in_thread(
-            "spool-orphans", lambda: list(self._spool.orphans()), abandoned=_release_all
-        ):
-            record = entry.record
-            if record is None or record.destination != self._destination:
-                await in_thread("spool-release", entry.release)
-                continue
+        for entry, record in await in_thread("spool-orphans", self._own_orphans, abandoned=_release_all):
             orphan = Orphan(record, self._clock)
             delivery = self._deliver(orphan, entry, after_takeover(record, at_once=at_once), spread=True)
             self._spawn(
@@ -205,6 +204,22 @@ class Reporter:
     async def settle_all(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound that is promised
         """Return once every delivery of this moment is over, or after `timeout` seconds."""
         await self._first_of(timeout, [restore.delivery.over for restore in self._open.values()])
+
+    def _own_orphans(self) -> list[tuple[Entry, Record]]:
+        orphans: list[tuple[Entry, Record]] = []
+        for entry in self._spool.orphans():
+            if entry.record is None or entry.record.destination != self._destination:
+                entry.release()
+                continue
+            orphans.append((entry, entry.record))
+            if len(orphans) >= TAKEN_OVER_AT_ONCE:
+                break
+        return orphans
+
+    def end_drain(self) -> None:
+        """Wait no longer for deliveries at the end: what is not delivered now stays in the spool."""
+        for restore in self._open.values():
+            restore.delivery.drain(self._clock.monotonic())
 
     async def _take_over_orphans(self) -> None:
         await self.take_over()
@@ -331,8 +346,8 @@ def _run_in_thread(
             started.set_exception(problem)
 
 
-def _release_all(entries: list[Entry]) -> None:
-    for entry in entries:
+def _release_all(orphans: list[tuple[Entry, Record]]) -> None:
+    for entry, _ in orphans:
         entry.release()
 
 

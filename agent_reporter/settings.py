@@ -49,7 +49,20 @@ class WhenRefused(StrEnum):
 
 def _state_home() -> Path:
     named = os.environ.get("XDG_STATE_HOME", "")
-    return Path(named) if named.startswith("/") else Path.home() / ".local" / "state"
+    if named.startswith("/"):
+        return Path(named)
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise ValueError("there is no home directory for the spool: set spool_dir") from None
+
+
+def _system_file() -> Path | None:
+    """The system's file, if it is there for this user."""
+    try:
+        return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+    except OSError:
+        return None
 
 
 class Settings(BaseSettings):
@@ -168,7 +181,7 @@ class Settings(BaseSettings):
         """
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{file}: no such file. Name the settings file with --config.")
-        chosen = file or (SYSTEM_FILE if SYSTEM_FILE.is_file() else None)
+        chosen = file or _system_file()
         before = _file.set(chosen)
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # validated by pydantic

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,6 +23,20 @@ def start_daemon(name: str, target: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(name=name, target=target, daemon=True)
     thread.start()
     return thread
+
+
+def aside(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """`warn`, called in a thread of its own: it may block, and raise, and the caller goes on."""
+
+    def warn_aside(sentence: str) -> None:
+        def run() -> None:
+            with suppress(Exception):
+                warn(sentence)
+
+        with suppress(RuntimeError):  # the system has no thread left
+            start_daemon("warn", run)
+
+    return warn_aside
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> bool:

@@ -6,6 +6,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import threading
 import traceback
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -587,3 +588,19 @@ async def test_a_request_that_is_cancelled_is_cancelled(token_file: Path) -> Non
         request.cancel()
         with pytest.raises(asyncio.CancelledError):
             await request
+
+
+async def test_a_name_is_looked_up_though_the_threads_of_the_loop_are_all_busy(
+    server: ReferenceServer, token_file: Path
+) -> None:
+    """An engine in the same loop may fill them with its copying, for as long as it likes."""
+    may_end = threading.Event()
+    loop = asyncio.get_running_loop()
+    busy = [loop.run_in_executor(None, may_end.wait) for _ in range(64)]
+    try:
+        url = server.url.replace("127.0.0.1", "localhost")
+        async with asyncio.timeout(5), connect(settings_for(url, token_file)) as control_plane:
+            assert (await control_plane.read_restore(server.start_restore())).status == 200
+    finally:
+        may_end.set()
+        await asyncio.gather(*busy)

@@ -987,3 +987,12 @@ def test_callbacks_of_every_kind_from_many_threads_leave_a_report_that_adds_up(
     assert (report.errors.count, len(report.errors.records)) == (600, DEFAULT_MAX_RECORDS)
     assert heard.named("job.misuse") == []
     assert len(ear.results) == 1
+
+
+def test_the_stop_of_another_restore_goes_on_to_that_one(job: Job, clock: FakeClock) -> None:
+    """As where one restore is nested in another: the inner one was stopped by nobody."""
+    assert job.leave(StopRequested("the-outer-one")) is False
+    assert job.state is RestoreState.FAILED
+    outer = Job(Report("the-outer-one"), clock.now)
+    assert outer.leave(StopRequested("the-outer-one")) is True
+    assert outer.state is RestoreState.STOPPED

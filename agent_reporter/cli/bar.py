@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -20,6 +22,7 @@ from rich.text import Text
 from agent_reporter.cli.wording import amount, duration
 from agent_reporter.clock import SystemClock
 from agent_reporter.engines.adapter import EngineError
+from agent_reporter.threads import in_thread, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from agent_reporter.model.exchange import Exchange
 
 REFRESH_SECONDS = 0.25
+LAST_DRAWING_SECONDS = 2.0
+"""What a slow terminal gets for the last line."""
 SHOWN_PATHS = 10
 """Paths whose first error is shown; the bar goes on counting all of them."""
 
@@ -68,20 +73,19 @@ class Bar:
         )
         self._task = self._progress.add_task("", total=None, state="", files="", errors="", reported="")
         self._begun = self._clock.monotonic()
+        self._ended = threading.Event()
 
     async def __aenter__(self) -> Self:
-        self._progress.start()
-        self._refreshing = asyncio.create_task(self._refresh())
+        self._thread = start_daemon("bar", self._draw)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._refreshing.cancel()
-        await asyncio.gather(self._refreshing, return_exceptions=True)
-        self._update()
-        self._progress.stop()
-        self._console.print(self._last_line(), highlight=False)
+        self._ended.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_DRAWING_SECONDS):
+                await in_thread("bar-end", self._thread.join)
 
     def show(self, _stream: Stream, line: str, observations: Sequence[Observation]) -> None:
         """Show above the bar what a person wants to read of the engine's output."""
@@ -101,12 +105,18 @@ class Bar:
             self._print(f"{error.path}: {error.description}", "red")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._progress.console.print(Text(text, style), overflow="ellipsis", no_wrap=True)
+        with suppress(OSError):
+            self._progress.console.print(Text(text, style), overflow="ellipsis", no_wrap=True)
 
-    async def _refresh(self) -> None:
-        while True:
+    def _draw(self) -> None:
+        """In a thread of its own: a terminal that takes nothing, or hangs up, holds up no restore."""
+        with suppress(OSError):
+            self._progress.start()
+            while not self._ended.wait(REFRESH_SECONDS):
+                self._update()
             self._update()
-            await self._clock.sleep(REFRESH_SECONDS)
+            self._progress.stop()
+            self._console.print(self._last_line(), highlight=False)
 
     def _update(self) -> None:
         report = self._job.take_report()

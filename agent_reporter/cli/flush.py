@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent_reporter.cli.main import TEMPORARY_FAILURE
-from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.cli.options import add_settings, load_settings, seconds
+from agent_reporter.clock import SystemClock
 from agent_reporter.logs import configure
 from agent_reporter.reporter import Reporter
 from agent_reporter.spool import Spool
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the command's options."""
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="give up after so long; what is left stays in the spool (default: 60)",
@@ -45,9 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _deliver(settings: Settings, timeout: float) -> list[Orphan]:  # noqa: ASYNC109 - the user's bound
-    async with Reporter(settings, takes_over=False) as reporter:
-        orphans = await reporter.take_over(at_once=True)
-        await reporter.settle_all(timeout)
+    clock = SystemClock()
+    until = clock.monotonic() + timeout
+    orphans: list[Orphan] = []
+    async with Reporter(settings, clock=clock, takes_over=False) as reporter:
+        while found := await reporter.take_over(at_once=True):
+            orphans += found
+            await reporter.settle_all(until - clock.monotonic())
     return orphans
 
 

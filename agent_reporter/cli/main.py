@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def say(problem: object, status: int) -> int:
     """Say what is wrong on stderr, and return `status`."""
-    print(f"agent-reporter: {problem}", file=sys.stderr)
+    with suppress(OSError):  # nobody reads: that is no reason to end in another way
+        os.write(2, f"agent-reporter: {problem}\n".encode(errors="replace"))
     return status
 
 

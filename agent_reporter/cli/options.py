@@ -40,3 +40,11 @@ def load_settings(args: argparse.Namespace) -> Settings:
 
 def _help(description: str | None) -> str:
     return (description or "").replace("%", "%%")
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, as an argument's type; raises ValueError for what is none."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return number

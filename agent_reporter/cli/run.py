@@ -11,24 +11,26 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.cli.main import say
-from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.engines.adapter import StopCause, Stream
 from agent_reporter.engines.catalogue import AUTO, choose, names
 from agent_reporter.engines.process import EngineProcess
 from agent_reporter.engines.spawn import EngineNotStartedError
-from agent_reporter.engines.supervision import Supervision
+from agent_reporter.engines.supervision import STOPPING_SIGNALS, Supervision
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import configure
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.restore_id import checked_restore_id
-from agent_reporter.model.state import RestoreState
+from agent_reporter.model.state import RestoreState, may_follow
 from agent_reporter.reporter import Reporter
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent_reporter.job import Job
     from agent_reporter.settings import Settings
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--grace",
-        type=_seconds,
+        type=seconds,
         default=DEFAULT_GRACE,
         metavar="SECONDS",
         help="what the engine gets to stop by itself before it is killed (default: 60)",
@@ -107,19 +109,24 @@ class Run:
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
             self._command, self._environment = self._adapter.prepare(command, os.environ)
+        self._supervision: Supervision | None = None
+        self._early_signals: list[signal.Signals] = []
+        self._draining: Reporter | None = None
         is_read_by_us = self._environment != os.environ or self._command != command
         self._has_bar = is_read_by_us and sys.stdout.isatty() and sys.stderr.isatty()
 
     async def go(self) -> int:
         """Run the engine, report its restore, and return the exit status."""
         configure(self._log_level(), self._settings.log_format)
-        async with Reporter(self._settings) as reporter:
-            job = await reporter.open(self._restore_id)
-            try:
-                status = await self._report(reporter, job)
-            except BaseException as problem:
-                await asyncio.to_thread(job.leave, problem)
-                raise
+        with _signals(self._pass_on):
+            async with Reporter(self._settings) as reporter:
+                job = await reporter.open(self._restore_id)
+                try:
+                    status = await self._report(reporter, job)
+                except BaseException as problem:
+                    await in_thread("job-leave", partial(job.leave, problem))
+                    raise
+                self._draining = reporter
         if job.ending is None:
             self._say(
                 f"ended as {job.state.value}, which is not reported yet. It is kept in "
@@ -136,18 +143,31 @@ class Run:
 
             bar = Bar(job, lambda: reporter.exchange(job))
         supervision = Supervision(job, self._adapter, self._grace, None if bar is None else bar.show)
-        with _signals(supervision):
+        self._supervision = supervision
+        for number in self._early_signals:
+            supervision.pass_on(number)
+        if may_follow(job.state, RestoreState.PREPARING):
             job.preparing()
-            await reporter.contacted(job, START_PATIENCE)
-            exchange = reporter.exchange(job)
-            if exchange is not None and exchange.ending is Ending.ENDED_ELSEWHERE:
-                return await self._has_ended(job, exchange)
-            if job.stop_requested or supervision.stop is not None:
-                return await self._never_start(job, supervision.stop or StopCause.CONTROL_PLANE)
-            if bar is None:
-                return await self._start(reporter, job, supervision)
-            async with bar:
-                return await self._start(reporter, job, supervision)
+        await reporter.contacted(job, START_PATIENCE)
+        exchange = reporter.exchange(job)
+        if exchange is not None and exchange.ending is Ending.ENDED_ELSEWHERE:
+            return await self._has_ended(job, exchange)
+        if job.stop_requested or supervision.stop is not None:
+            return await self._never_start(job, supervision.stop or StopCause.CONTROL_PLANE)
+        if bar is None:
+            return await self._start(reporter, job, supervision)
+        async with bar:
+            return await self._start(reporter, job, supervision)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        """A signal came: it is for the engine, or, after its end, cuts the last deliveries short."""
+        if self._draining is not None:
+            if number in STOPPING_SIGNALS:
+                self._draining.end_drain()
+        elif self._supervision is not None:
+            self._supervision.pass_on(number)
+        else:
+            self._early_signals.append(number)
 
     async def _start(self, reporter: Reporter, job: Job, supervision: Supervision) -> int:
         try:
@@ -159,8 +179,11 @@ class Run:
                 warn=self._say,
             )
         except EngineNotStartedError as problem:
-            await asyncio.to_thread(
-                job.finish, RestoreState.FAILED, reason="engine_not_started", diagnostics=str(problem)
+            await in_thread(
+                "job-finish",
+                partial(
+                    job.finish, RestoreState.FAILED, reason="engine_not_started", diagnostics=str(problem)
+                ),
             )
             self._say(str(problem))
             return problem.returncode
@@ -170,11 +193,10 @@ class Run:
         return 128 - returncode if returncode < 0 else returncode
 
     async def _never_start(self, job: Job, cause: StopCause) -> int:
-        await asyncio.to_thread(
-            job.finish,
-            RestoreState.STOPPED,
-            reason=cause.reason,
-            diagnostics="The stop came before the engine was started.",
+        diagnostics = "The stop came before the engine was started."
+        await in_thread(
+            "job-finish",
+            partial(job.finish, RestoreState.STOPPED, reason=cause.reason, diagnostics=diagnostics),
         )
         self._say("a stop came first: the engine was not started")
         return 128 + self._adapter.stop_signal
@@ -182,7 +204,7 @@ class Run:
     async def _has_ended(self, job: Job, exchange: Exchange) -> int:
         """There is nothing to restore, and nothing to add to what the control plane knows."""
         state = RestoreState.FAILED if exchange.acknowledged is None else exchange.acknowledged.state
-        await asyncio.to_thread(job.finish, state)
+        await in_thread("job-finish", partial(job.finish, state))
         self._say(f"{exchange.failure}. The engine was not started. Start a new restore for a new attempt.")
         return NOT_RUN
 
@@ -197,20 +219,15 @@ class Run:
 
 
 @contextmanager
-def _signals(supervision: Supervision) -> Iterator[None]:
+def _signals(pass_on: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Signals to this process are for the engine."""
     loop = asyncio.get_running_loop()
-    for number in PASSED_ON:
-        loop.add_signal_handler(number, supervision.pass_on, number)
+    # What our caller has us ignore, as nohup does, is ignored by the engine as well.
+    heard = [number for number in PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heard:
+        loop.add_signal_handler(number, pass_on, number)
     try:
         yield
     finally:
-        for number in PASSED_ON:
+        for number in heard:
             loop.remove_signal_handler(number)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(text)
-    return seconds

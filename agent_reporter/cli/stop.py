@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from agent_reporter.cli.main import FAILED, TEMPORARY_FAILURE, say
-from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.control_plane.connection import connect
 from agent_reporter.errors import MalformedError, SignInError, TransportError
 from agent_reporter.logs import configure
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("restore_id", metavar="RESTORE_ID")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="try again for so long while the control plane cannot be reached (default: 30)",
@@ -62,7 +62,7 @@ async def _request_stop(settings: Settings, restore_id: str, timeout: float) -> 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type((TransportError, SignInError)),
             wait=tenacity.wait_random_exponential(settings.retry_base, settings.retry_cap),
-            stop=tenacity.stop_after_delay(timeout),
+            stop=tenacity.stop_before_delay(timeout),
             reraise=True,
         )
         answer: Answer = await retrying(_ask, control_plane, restore_id)

@@ -6,14 +6,18 @@ Every foreign exception is translated here, once; nothing of a request, which ho
 from __future__ import annotations
 
 import json
+import socket
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agent_reporter.errors import ConfigurationError, TransportError
 from agent_reporter.logs import redact
 from agent_reporter.model.verdict import Answer
+from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
@@ -28,6 +32,34 @@ MAX_BODY = 1024 * 1024
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
 DNS_CACHE_SECONDS = 60
+
+
+class Resolver(AbstractResolver):
+    """Looks names up in threads of our own: an engine in the same loop may have filled those of the loop."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`; raises OSError."""
+        found = await in_thread(
+            "resolve",
+            partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG),
+        )
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=numeric,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 class HttpSession:
@@ -51,6 +83,7 @@ class HttpSession:
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 ttl_dns_cache=DNS_CACHE_SECONDS,
                 ssl=self._tls,
+                resolver=Resolver(),
             ),
         )
         return self

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent_reporter.engines.process_tree import ProcessTree, Signalled
 from agent_reporter.engines.pump import Pump
 from agent_reporter.engines.spawn import Spawned, spawn
-from agent_reporter.threads import call_in_loop, in_thread, start_daemon
+from agent_reporter.threads import aside, call_in_loop, in_thread, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -84,7 +84,7 @@ class EngineProcess:
         self._on_line = on_line
         self._patience = patience
         self._sleep = sleep
-        self._warn = warn
+        self._warn = aside(warn)
         self._one_line_at_a_time = threading.Lock()
         self._on_line_failed = False
         self._loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class EngineProcess:
         self._hastened: asyncio.Future[None] = self._loop.create_future()
         self._ladder: asyncio.Task[StopResult] | None = None
         self._pumps = [
-            Pump(stream, source, sinks.get(stream), on_lines=self._show, warn=warn)
+            Pump(stream, source, sinks.get(stream), on_lines=self._show, warn=self._warn)
             for stream, source in spawned.sources.items()
         ]
         for pump in self._pumps:
@@ -134,6 +134,11 @@ class EngineProcess:
     def pid(self) -> int:
         """The engine's process id, which is its process group and its session as well."""
         return self.identity.pid
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the engine itself has ended, though its pipes may not."""
+        return self._exited.done()
 
     async def wait(self) -> int:
         """The exit status as `subprocess` gives it, once all lines were shown and all bytes passed on."""

@@ -53,9 +53,15 @@ class Spawned:
 
 def spawn(command: Sequence[str], environment: Mapping[str, str]) -> Spawned:
     """Start `command`. Blocks until it is executed. Raises EngineNotStartedError."""
-    become_subreaper()
-    out, out_end = os.pipe()
-    err, err_end = os.pipe()
+    try:
+        become_subreaper()
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+    except OSError as error:
+        raise EngineNotStartedError(
+            f"{command[:1]} cannot be started: {error}. Free what this host or user has run out of.",
+            NOT_EXECUTABLE,
+        ) from error
     try:
         _enlarge(out)
         _enlarge(err)

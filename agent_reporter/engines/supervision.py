@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress, StopCause
 from agent_reporter.model.state import RestoreState
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,12 +51,12 @@ class Supervision:
 
     def pass_on(self, number: signal.Signals) -> None:
         """A signal came to this process: it is meant for the engine."""
-        if number in STOPPING_SIGNALS and self.stop is None:
-            self.stop = StopCause.HOST
         if self._engine is None:
             self._early_signals.append(number)
-        else:
-            self._engine.send_signal(number)
+        elif not self._engine.send_signal(number):
+            return  # it has ended of itself before
+        if number in STOPPING_SIGNALS and self.stop is None:
+            self.stop = StopCause.HOST
 
     async def until_end(self, engine: EngineProcess) -> int:
         """Wait for the engine's end, stopping it when that is asked for, and state the outcome.
@@ -77,14 +79,16 @@ class Supervision:
         outcome = self._reader.outcome(returncode, self.stop)
         if result is not None and outcome.state is RestoreState.STOPPED and not result.everything_is_gone:
             outcome = _survived(outcome, result)
-        await asyncio.to_thread(
-            self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics
+        await in_thread(
+            "job-finish",
+            partial(self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics),
         )
         return returncode
 
     async def _stop_when_asked(self, engine: EngineProcess) -> StopResult:
         await self._job.wait_for_stop()
-        self.stop = StopCause.CONTROL_PLANE
+        if not engine.has_exited:
+            self.stop = StopCause.CONTROL_PLANE
         return await engine.stop(self._adapter.stop_signal, self._grace_seconds)
 
     async def _swept(self, engine: EngineProcess, ladder: asyncio.Task[StopResult]) -> StopResult:

@@ -204,3 +204,85 @@ async def test_a_restore_that_has_ended_already_is_not_started_again(
     assert f"restore {restore_id}: the control plane has this restore as completed already" in printed.text
     assert server.document(restore_id)["state"] == "completed"
     assert not [path for path in agent.spool.rglob("*") if path.is_file()]
+
+
+async def test_a_stderr_that_nobody_reads_any_more_changes_neither_outcome_nor_exit_status(
+    server: ReferenceServer, agent: Agent
+) -> None:
+    restore_id = server.start_restore()
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await agent.start(
+        "run", "--restore-id", restore_id, "--", "sh", "-c", "echo x >&2; exit 0", stderr=writing
+    )
+    os.close(writing)
+    assert (await ended(process)).status == 0
+    assert server.document(restore_id)["state"] == "completed"
+
+
+async def test_an_engine_that_ignores_sigterm_is_killed_though_nobody_reads_stderr(
+    server: ReferenceServer, agent: Agent
+) -> None:
+    restore_id = server.start_restore()
+    reading, writing = os.pipe()
+    process = await agent.start(
+        *("run", "--restore-id", restore_id, "--grace", "0.5", "--"),
+        *("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"),
+        stderr=writing,
+    )
+    os.close(writing)
+    os.close(reading)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    server.request_stop(restore_id)
+    assert (await ended(process)).status == 128 + signal.SIGKILL
+    assert server.document(restore_id)["state"] == "stopped"
+
+
+async def test_what_the_caller_ignores_as_nohup_does_stays_ignored(
+    server: ReferenceServer, agent: Agent
+) -> None:
+    restore_id = server.start_restore()
+    words = f"{sys.executable} -m agent_reporter.cli.main run --restore-id {restore_id}"
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f"trap '' HUP; exec {words} -- sh -c 'echo ready; sleep 1'"),
+        env=agent.environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert (await ended(process)).status == 0
+    assert server.document(restore_id)["state"] == "completed"
+
+
+async def test_a_signal_during_the_last_deliveries_cuts_them_short_and_keeps_the_exit_status(
+    tmp_path: Path,
+) -> None:
+    agent = make_agent(tmp_path / "host", "http://127.0.0.1:9", drain_timeout="60", retry_cap="5")
+    process = await agent.start("run", "--restore-id", "e87e6f7d", "--", "sh", "-c", "exit 4")
+    while b'"failed"' not in b"".join(path.read_bytes() for path in agent.spool.glob("*.json")):  # noqa: ASYNC110 - another process's file
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        printed = await ended(process)
+    assert printed.status == 4
+    assert "`agent-reporter flush` delivers it" in printed.text
+
+
+async def test_a_stop_after_the_engines_own_end_does_not_change_how_it_ended(
+    server: ReferenceServer, agent: Agent
+) -> None:
+    restore_id = server.start_restore()
+    process = await agent.start(
+        "run", "--restore-id", restore_id, "--", "sh", "-c", "sleep 60 & echo $$; exit 3"
+    )
+    assert process.stdout is not None
+    pid = int(await process.stdout.readline())
+    while Path(f"/proc/{pid}").exists():  # noqa: ASYNC110, ASYNC240 - another process
+        await asyncio.sleep(0.02)
+    server.request_stop(restore_id)
+    assert (await ended(process)).status == 3
+    document = server.document(restore_id)
+    assert (document["state"], document["errors"]["reason"]) == ("failed", "engine_failed")
