@@ -25,6 +25,7 @@ from agent_reporter.model.error_log import (
     DEFAULT_MAX_RECORDS,
     MAX_DIAGNOSTICS,
     MAX_TOKEN,
+    PARTIAL,
     ErrorLog,
     clean_record,
     clean_text,
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from agent_reporter.model.report import Report
 
 MAX_CODE = 2**64
-PARTIAL = "unable_to_process_some_files"
-"""The reason token of a restore that left some files out, as the protocol's example spells it."""
+"""No larger an error code is taken, with either sign."""
 
 
 class Listener(Protocol):
@@ -386,7 +386,7 @@ def _total(value: int | None) -> int | None:
 def _code(value: int) -> int:
     code = index(value)
     if abs(code) > MAX_CODE:
-        raise ValueError("a code has to fit into 64 bits")
+        raise ValueError("a code has to be an integer of at most 64 bits")
     return code
 
 

@@ -108,7 +108,8 @@ class Reporter:
         here; every other exception goes on.
 
         Raises InvalidRestoreIdError; RestoreBusyError if another process or engine has this restore;
-        RestoreEndedError if a result of it still waits in the spool.
+        RestoreEndedError if a result of it still waits in the spool; SpoolError if the spool has this
+        restore for another control plane or project.
         """
         job = await self.open(restore_id)
         try:

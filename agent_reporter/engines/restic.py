@@ -44,8 +44,8 @@ class Restic:
 
     name = "restic"
     stop_signal = signal.SIGINT
-    begins_at_once = False
     """0.14 cleans up after SIGINT only; after SIGTERM it leaves a stale lock."""
+    begins_at_once = False
 
     def recognises(self, command: Sequence[str]) -> bool:
         """Whether `command` starts restic, under any name such as restic-0.19.1."""

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Outcome
 from agent_reporter.engines.wording import diagnostics, how_it_ended, signal_name, signal_of
+from agent_reporter.model.error_log import PARTIAL
 from agent_reporter.model.state import RestoreState
 
 if TYPE_CHECKING:
     from agent_reporter.engines.adapter import StopCause
 
-PARTIAL = "unable_to_process_some_files"
 NO_REASON_KNOWN = "engine_failed"
 
 INTERRUPTED = 130

@@ -20,6 +20,9 @@ DEFAULT_MAX_RECORDS = 500
 MAX_RECORDS_BYTES = 880_000
 """Room for the records in one patch: under the 1 MB of a document, with the rest of the patch beside them."""
 
+PARTIAL = "unable_to_process_some_files"
+"""The reason token of a restore that left some files out, as the protocol's example spells it."""
+
 MAX_PATH = 4_096
 MAX_TOKEN = 128
 MAX_DESCRIPTION = 2_048

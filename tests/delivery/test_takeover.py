@@ -220,7 +220,7 @@ async def test_a_reporter_that_is_killed_with_its_engine_is_made_up_for_by_the_n
         await rig.server.wait_until(
             lambda: rig.server.document(restore_id)["bytes_restored"] == 700, within=30
         )
-        async with rig.reporter() as reporter:
+        async with rig.reporter(takes_over=False) as reporter:
             with pytest.raises(RestoreBusyError, match=f"{restore_id}.* process {process.pid}"):
                 await reporter.open(restore_id)
     finally:
@@ -336,6 +336,21 @@ async def test_a_reporter_that_ends_while_it_looks_for_orphans_holds_on_to_none(
     await eventually(lambda: not rig.spool._lock_path(restore_id).exists(), within=3.0)
     async with rig.reporter():
         await rig.until_state(restore_id, "completed_with_errors")
+        await rig.until_spool_is_empty()
+
+
+async def test_an_orphan_that_somebody_held_for_a_moment_is_taken_over_all_the_same(rig: Rig) -> None:
+    """Another process looks for its own orphans, say, and lets go of this one, which is none of them."""
+    restore_id = rig.server.start_restore()
+    await rig.leave_behind(finished(rig, restore_id))
+    entry = await asyncio.to_thread(rig.spool.open, restore_id)
+    async with rig.reporter():
+        began = rig.clock.monotonic()
+        await eventually(lambda: rig.clock.monotonic() > began + 20)
+        await asyncio.to_thread(entry.release)
+        await rig.server.wait_until(
+            lambda: rig.server.document(restore_id)["state"] == "completed_with_errors", within=5.0
+        )
         await rig.until_spool_is_empty()
 
 
