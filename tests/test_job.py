@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent_reporter.errors import StopRequested
-from agent_reporter.job import PARTIAL, Job
-from agent_reporter.model.error_log import DEFAULT_MAX_RECORDS, MAX_DESCRIPTION, MAX_PATH, ErrorRecord, Errors
+from agent_reporter.job import Job
+from agent_reporter.model.error_log import (
+    DEFAULT_MAX_RECORDS,
+    MAX_DESCRIPTION,
+    MAX_PATH,
+    PARTIAL,
+    ErrorRecord,
+    Errors,
+)
 from agent_reporter.model.exchange import Ending
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import TRANSITIONS, RestoreState, may_follow
