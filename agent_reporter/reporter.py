@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.moment import Moment
 
+TAKEOVER_INTERVAL = 60.0
+"""Seconds between two looks for orphans: one may be held for an instant, or its owner die later."""
 TAKEN_OVER_AT_ONCE = 100
+"""Orphans that are taken over in one look: each takes a descriptor."""
 RESTART_SECONDS = 1.0
 """A loop of ours that fails, which is a bug of ours, is started again after so long."""
 
@@ -223,7 +226,9 @@ class Reporter:
             restore.delivery.drain(self._clock.monotonic())
 
     async def _take_over_orphans(self) -> None:
-        await self.take_over()
+        while True:
+            await self.take_over()
+            await self._clock.sleep(TAKEOVER_INTERVAL)
 
     def _resume(self, record: Record) -> Record:
         """What a new job goes on from, where the spool has this restore already."""
@@ -274,9 +279,7 @@ class Reporter:
 
     def _stoppable(self) -> list[Source]:
         return [
-            restore.delivery.source
-            for restore in self._open.values()
-            if restore.delivery.source.awaits_stop and restore.delivery.exchange.ending is None
+            restore.delivery.source for restore in self._open.values() if restore.delivery.source.awaits_stop
         ]
 
     def _spawn(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
