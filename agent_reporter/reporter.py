@@ -269,7 +269,7 @@ class Reporter:
         if all(moment.has_happened for moment in moments):
             return
         everything = asyncio.create_task(_all(moments))
-        bound = asyncio.create_task(_sleep(self._clock, seconds))
+        bound = asyncio.create_task(self._clock.sleep(seconds))
         try:
             await asyncio.wait({everything, bound}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -358,10 +358,6 @@ def _release_all(orphans: list[tuple[Entry, Record]]) -> None:
 async def _all(moments: list[Moment]) -> None:
     for moment in moments:
         await moment.wait()
-
-
-async def _sleep(clock: Clock, seconds: float) -> None:
-    await clock.sleep(seconds)
 
 
 def _remember(dialect: Dialect, exchange: Exchange) -> Dialect:

@@ -18,7 +18,7 @@ import re
 import stat
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent_reporter import processes
@@ -150,20 +150,21 @@ class Spool:
         owner = None if dead else self._owner(restore_id)
         return Listed(restore_id, record, owner, dead)
 
-    def _owner(self, restore_id: str) -> int | None:
+    def _named_owner(self, restore_id: str) -> ProcessIdentity | None:
+        """Whom the lock file names, dead or alive."""
         try:
-            owner = ProcessIdentity.decode(_read_bounded(self._lock_path(restore_id)))
+            return ProcessIdentity.decode(_read_bounded(self._lock_path(restore_id)))
         except (OSError, MalformedError):
             return None
-        return owner.pid if processes.is_alive(owner) else None
+
+    def _owner(self, restore_id: str) -> int | None:
+        owner = self._named_owner(restore_id)
+        return owner.pid if owner is not None and processes.is_alive(owner) else None
 
     def _is_abandoned(self, restore_id: str) -> bool:
         """Whether a lock file names an owner that is dead: one that names nobody may just be being made."""
-        try:
-            owner = ProcessIdentity.decode(_read_bounded(self._lock_path(restore_id)))
-        except (OSError, MalformedError):
-            return False
-        return not processes.is_alive(owner)
+        owner = self._named_owner(restore_id)
+        return owner is not None and not processes.is_alive(owner)
 
     def _lock(self, restore_id: str) -> int:
         path = self._lock_path(restore_id)
@@ -232,7 +233,7 @@ class Entry:
             if self._lock is None:
                 raise SpoolError(f"restore {self.restore_id}: it is not ours any more in the spool")
             if self.record is not None and self.record.supersede(record.report) is self.record:
-                record = _with_report_of(record, self.record)
+                record = replace(record, report=self.record.report)
             try:
                 self._write(record)
             except OSError as problem:
@@ -286,10 +287,6 @@ class Entry:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _with_report_of(record: Record, kept: Record) -> Record:
-    return Record(record.destination, kept.report, record.exchange, record.engine, record.undelivered_since)
 
 
 def _is_file(descriptor: int, path: Path) -> bool:
