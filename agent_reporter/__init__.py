@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent_reporter.model.exchange import Ending
     from agent_reporter.model.state import RestoreState
     from agent_reporter.reporter import BackgroundReporter, Reporter
-    from agent_reporter.settings import Settings, WhenRefused
+    from agent_reporter.settings import DaemonUse, Settings, WhenRefused
 
 _HOMES = {
     "agent_reporter.errors": (
@@ -52,7 +52,7 @@ _HOMES = {
     "agent_reporter.model.exchange": ("Ending",),
     "agent_reporter.model.state": ("RestoreState",),
     "agent_reporter.reporter": ("BackgroundReporter", "Reporter"),
-    "agent_reporter.settings": ("Settings", "WhenRefused"),
+    "agent_reporter.settings": ("DaemonUse", "Settings", "WhenRefused"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -60,6 +60,7 @@ __all__ = [  # what is public, imported when it is first used, so that a command
     "AgentReporterError",
     "BackgroundReporter",
     "ConfigurationError",
+    "DaemonUse",
     "Ending",
     "InvalidRestoreIdError",
     "Job",

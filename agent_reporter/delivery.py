@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from agent_reporter.errors import SignInError, TransportError
 from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 from agent_reporter.logs import get_logger
+from agent_reporter.model import verdict
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.learning import (
     Circumstances,
@@ -27,12 +28,12 @@ from agent_reporter.model.learning import (
     expire,
 )
 from agent_reporter.model.steps import Read, Send, Step, is_urgent, next_step
+from agent_reporter.model.verdict import Verdict
 from agent_reporter.moment import Moment
 from agent_reporter.settings import WhenRefused
 
 if TYPE_CHECKING:
-    from agent_reporter.clock import Clock
-    from agent_reporter.control_plane.client import ControlPlane
+    from agent_reporter.means import Means
     from agent_reporter.model.report import Report
     from agent_reporter.model.verdict import Answer
     from agent_reporter.settings import Settings
@@ -66,16 +67,6 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all deliveries of a process share. `turns` bounds their requests in flight."""
-
-    settings: Settings
-    clock: Clock
-    control_plane: ControlPlane
-    turns: asyncio.Semaphore
-
-
 class Delivery:
     """One restore's delivery, until the control plane has its result or will never take it."""
 
@@ -89,7 +80,7 @@ class Delivery:
         self.drained = Moment()
         """There is nothing more to deliver, or nothing more that a drain can deliver."""
         self._keeper = keeper
-        self._settings = means.settings
+        self._means = means
         self._clock = means.clock
         self._control_plane = means.control_plane
         self._turns = means.turns
@@ -108,6 +99,10 @@ class Delivery:
     def exchange(self) -> Exchange:
         """Where the conversation with the control plane stands."""
         return self._keeper.exchange
+
+    @property
+    def _settings(self) -> Settings:
+        return self._means.settings
 
     # Called from any thread.
 
@@ -159,6 +154,11 @@ class Delivery:
         self._wakes_urgently = True
         self._wake_now()
 
+    def ask_stop(self) -> None:
+        """A stop was asked for on this host: the control plane is to be told of it."""
+        self._keeper.exchange = replace(self.exchange, stop_wanted=True)
+        self.wake(urgent=True)
+
     async def release(self) -> None:
         """Leave what was not delivered in the spool. The loop has ended or was cancelled."""
         if not self.over.has_happened:
@@ -174,7 +174,10 @@ class Delivery:
 
     def _heed(self, report: Report) -> Exchange:
         """The exchange with what happened elsewhere: a stop that the engine was told of, and time."""
-        exchange = expire(self.exchange, report, self._clock.now(), self._settings.retention_period)
+        exchange = self.exchange
+        if self.contacted.has_happened:  # also the oldest result is tried once
+            since = self._keeper.undelivered_since
+            exchange = expire(exchange, report, since, self._clock.now(), self._settings.retention_period)
         if self.source.is_live and not self.source.awaits_stop and not exchange.stop_requested:
             return replace(exchange, stop_requested=True)
         return exchange
@@ -190,9 +193,7 @@ class Delivery:
     async def _wait(self, step: Step | None, pause: float) -> None:
         """Until there is something new; or, with something to tell already, until it may be told."""
         if step is None:
-            await self._clock.wait(
-                self._awake, self._settings.report_interval if self.source.is_live else None
-            )
+            await self._clock.wait(self._awake, self._means.report_interval if self.source.is_live else None)
         else:
             await self._clock.wait(
                 self._urgent, min(pause, PROGRESS_INTERVAL) if self.source.is_live else pause
@@ -215,17 +216,19 @@ class Delivery:
 
     async def _exchange(self, step: Step, report: Report) -> None:
         if isinstance(step, Send):
-            self._next_telling = self._clock.monotonic() + self._settings.report_interval
+            self._next_telling = self._clock.monotonic() + self._means.report_interval
         try:
             answer = await self._request(step)
             learnt = self._interpret(step, report, answer)
             if learnt.unsigned:
                 await self._control_plane.renew_token(answer)
         except TransportError as problem:
+            self._means.tally.answers["no_answer"] += 1
             learnt = after_no_answer(
                 self.exchange, step, str(problem), self._world(), uncertain=problem.uncertain
             )
         except SignInError as problem:
+            self._means.tally.answers["no_token"] += 1
             learnt = after_no_answer(self.exchange, step, str(problem), self._world(), uncertain=False)
         self._learn(learnt)
         self.contacted.happen()
@@ -235,15 +238,23 @@ class Delivery:
     async def _request(self, step: Step) -> Answer:
         if isinstance(step, Read):
             return await self._control_plane.read_restore(self.restore_id)
-        return await self._control_plane.update_restore(self.restore_id, step.operations)
+        return await self._control_plane.update_restore(
+            self.restore_id, step.operations, self._keeper.facts(step.report)
+        )
 
     def _interpret(self, step: Step, report: Report, answer: Answer) -> Exchange:
+        tally = self._means.tally
         if isinstance(step, Read):
+            tally.answers["read"] += 1
             return after_read(self.exchange, report, answer, self._world())
+        meaning = verdict.of(answer.status)
+        tally.answers[meaning.value] += 1
+        if meaning is Verdict.DELIVERED and self.exchange.acknowledged is not None:
+            tally.conflated += max(0, step.report.revision - self.exchange.acknowledged.revision - 1)
         return after_patch(self.exchange, step, answer, self._world())
 
     def _world(self) -> Circumstances:
-        return Circumstances(self._clock.now(), self._clock.random(), self._settings.backoff)
+        return Circumstances(self._clock.now(), self._clock.random(), self._means.backoff)
 
     def _learn(self, learnt: Exchange) -> None:
         before, self._keeper.exchange = self.exchange, learnt

@@ -6,11 +6,14 @@ a restart. Mere progress is kept now and then: the control plane has it too.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SpoolError
 from agent_reporter.logs import get_logger
+from agent_reporter.model.client import Facts
 from agent_reporter.model.record import Record
 from agent_reporter.threads import in_thread
 
@@ -31,15 +34,22 @@ PROGRESS_INTERVAL = 5.0
 class Keeper:
     """One restore's record. Without an `entry`, as the spool cannot be used, it is kept in memory."""
 
-    def __init__(self, entry: Entry | None, record: Record, clock: Clock) -> None:
+    def __init__(
+        self, entry: Entry | None, record: Record, clock: Clock, writes: asyncio.Semaphore | None = None
+    ) -> None:
+        """`writes` bounds the threads that write for all restores together."""
         self.exchange = record.exchange
         """Where the delivery stands; its loop sets it."""
+        self.client = record.client
+        """Who reports this restore, where that is another process."""
         self._entry = entry
+        self._writes = writes or asyncio.Semaphore()
         self._destination = record.destination
         self._clock = clock
         self._kept: Record | None = None if entry is None else entry.record
         self._engine = record.engine
-        self._undelivered_since: datetime | None = record.undelivered_since
+        self.undelivered_since: datetime | None = record.undelivered_since
+        """When the oldest thing that is not acknowledged was stated."""
         self._next_progress = 0.0
         self._next_try = 0.0
         self._log = get_logger(restore_id=record.report.restore_id)
@@ -53,17 +63,33 @@ class Keeper:
     async def keep(self, report: Report) -> None:
         """Keep `report` and the exchange, if they have to be kept now."""
         self._note_delivery(report)
-        if self._entry is None or not self._is_due(report):
+        if not self._is_due(report):
             return
-        record = self._compose(report)
         try:
-            await in_thread("spool-write", partial(self._entry.write, record))
+            await self._store(self._compose(report))
         except SpoolError as problem:
             self._next_try = self._clock.monotonic() + PROGRESS_INTERVAL
             self._log.error("spool.write_failed", problem=str(problem))
             return
-        self._kept = record
         self._next_progress = self._clock.monotonic() + PROGRESS_INTERVAL
+
+    async def _store(self, record: Record) -> None:
+        """Make `record` durable; raises SpoolError."""
+        await self._write(record)
+        self._kept = record
+
+    async def _write(self, record: Record) -> None:
+        if self._entry is not None:
+            await self._aside("spool-write", partial(self._entry.write, record))
+
+    async def _aside(self, name: str, call: Callable[[], None]) -> None:
+        async with self._writes:
+            await in_thread(name, call)
+
+    def facts(self, report: Report) -> Facts:
+        """What goes to the daemon beside a patch that tells `report`."""
+        pids = () if report.is_final else {os.getpid(), *([] if self._engine is None else [self._engine.pid])}
+        return Facts(tuple(sorted(pids)), report.total_bytes, report.total_files)
 
     def keep_result(self, report: Report) -> str:
         """Keep the final `report`, blocking for the disk; returns what is wrong, or an empty text."""
@@ -84,7 +110,7 @@ class Keeper:
             await self._clear_up("spool-discard", self._entry.discard)
             return
         try:
-            await in_thread("spool-write", partial(self._entry.write, self._compose(report)))
+            await self._write(self._compose(report))
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
         await self._clear_up("spool-bury", self._entry.bury)
@@ -92,7 +118,7 @@ class Keeper:
     async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
         """What cannot be cleared up stays, and is found to be delivered by the next who takes it over."""
         try:
-            await in_thread(name, clear_up)
+            await self._aside(name, clear_up)
         except OSError as problem:
             self._log.error("spool.clearing_failed", problem=str(problem))
 
@@ -102,11 +128,13 @@ class Keeper:
             await in_thread("spool-release", self._entry.release)
 
     def _compose(self, report: Report) -> Record:
-        return Record(self._destination, report, self.exchange, self._engine, self._undelivered_since)
+        return Record(
+            self._destination, report, self.exchange, self._engine, self.undelivered_since, self.client
+        )
 
     def _is_due(self, report: Report) -> bool:
         now = self._clock.monotonic()
-        if now < self._next_try:
+        if self._entry is None or now < self._next_try:
             return False
         kept = self._kept
         if kept is None or kept.report.state is not report.state:
@@ -119,6 +147,6 @@ class Keeper:
     def _note_delivery(self, report: Report) -> None:
         acknowledged = self.exchange.acknowledged
         if acknowledged is not None and acknowledged.revision >= report.revision:
-            self._undelivered_since = None
-        elif self._undelivered_since is None:
-            self._undelivered_since = self._clock.now()
+            self.undelivered_since = None
+        elif self.undelivered_since is None:
+            self.undelivered_since = self._clock.now()

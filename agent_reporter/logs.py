@@ -1,13 +1,12 @@
 """Structured events with dotted names, and one place where secrets are taken out of them.
 
 A library says nothing unless its host wants to hear it: events go to the standard `logging` logger
-`agent_reporter`, which is silent until a handler is added. The commands add one with `configure`.
+`agent_reporter`, which is silent until a handler is added. The commands add that of `log_output`.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -52,39 +51,6 @@ def get_logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
         cache_logger_on_first_use=True,
     ).bind(**bound)
     return logger
-
-
-def configure(level: str = "warning", form: str = "auto") -> None:
-    """Send events to stderr: as `key=value` (`text`), as JSON (`json`), or as suits stderr (`auto`)."""
-    as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
-    renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.JSONRenderer()] if as_json else [_one_line_each, _KEY_VALUE]
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers]
-        )
-    )
-    _root.handlers[:] = [handler]
-    _root.setLevel(level.upper())
-    _root.propagate = False
-
-
-_KEY_VALUE = structlog.processors.KeyValueRenderer(
-    key_order=["timestamp", "level", "event"], drop_missing=True, repr_native_str=False
-)
-
-
-def _one_line_each(
-    _logger: object, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """An event takes one line, and no text from outside steers the terminal."""
-    for key, value in event.items():
-        text = str(value)
-        if not text.isprintable():
-            event[key] = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return event
 
 
 def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

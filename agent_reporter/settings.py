@@ -47,6 +47,15 @@ class WhenRefused(StrEnum):
     STOP = "stop"
 
 
+class DaemonUse(StrEnum):
+    """The setting `daemon`: whether a restore is reported through the daemon of this host."""
+
+    AUTO = "auto"
+    """Through the daemon if its socket answers, else by this process itself."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 def _state_home() -> Path:
     named = os.environ.get("XDG_STATE_HOME", "")
     if named.startswith("/"):
@@ -142,6 +151,38 @@ class Settings(BaseSettings):
         default=WhenRefused.CONTINUE,
         description="What the engine does after a 403, 404 or 405: continue unreported, or stop.",
     )
+    daemon: DaemonUse = Field(
+        default=DaemonUse.AUTO,
+        description="Report through the daemon of this host: auto (if its socket answers), always, never.",
+    )
+    socket: Path = Field(
+        default=Path("/run/agent-reporter/api.sock"), description="Unix socket of the daemon."
+    )
+    socket_group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Group that may use a socket which the daemon makes itself. Default: the daemon's own.",
+    )
+    silence_limit: Seconds = Field(
+        default=3_600.0,
+        description="A restore of the daemon that names no process is lost after so many silent seconds.",
+    )
+    max_restores: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=4_000, description="Restores open in the daemon at once."
+    )
+    max_connections: Annotated[int, Field(ge=4, le=1_000_000)] = Field(
+        default=4_096, description="Connections to the daemon at once; one user gets half of them."
+    )
+    peer_rate: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=2_000, description="Requests a second that the daemon takes of one user."
+    )
+    metrics_listen: str | None = Field(
+        default=None,
+        description="Loopback address and port for the daemon's Prometheus metrics, such as 127.0.0.1:9187.",
+    )
+    metrics_file: Path | None = Field(
+        default=None, description="File for the daemon's metrics, for node_exporter's textfile collector."
+    )
     allow_http: bool = Field(
         default=False, description="Allow http to other than loopback addresses: tokens travel readable."
     )
@@ -154,7 +195,9 @@ class Settings(BaseSettings):
         description="Least level of events written to stderr: debug, info, warning, error, critical.",
     )
     log_format: str = Field(
-        default="auto", pattern="^(auto|text|json)$", description="Events as text, json, or as suits stderr."
+        default="auto",
+        pattern="^(auto|text|json|journal)$",
+        description="Events as text, json, fields of the journal, or as suits stderr (auto).",
     )
 
     @classmethod
@@ -229,9 +272,12 @@ class Settings(BaseSettings):
 
     @property
     def destination(self) -> Destination:
-        """The control plane and project; raises ConfigurationError if they are not set."""
+        """The control plane and project; raises ConfigurationError if they are not set.
+
+        Where only the daemon is to be used, it alone has to know where the control plane is.
+        """
         for name in ("endpoint", "project_id"):
-            if not getattr(self, name):
+            if not getattr(self, name) and not (name == "endpoint" and self.daemon is DaemonUse.ALWAYS):
                 raise ConfigurationError(
                     f"{name} is not set. Set it with --{name.replace('_', '-')}, "
                     f"AGENT_REPORTER_{name.upper()}, or in {SYSTEM_FILE}."

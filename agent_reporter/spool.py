@@ -129,6 +129,21 @@ class Spool:
         """The files that could not be read."""
         return _files(self.aside)
 
+    def sizes(self) -> dict[str, int]:
+        """How many files are `waiting`, `dead` and `aside`, and the `bytes` of all files."""
+        files = {"waiting": _files(self.directory), "dead": _files(self.dead), "aside": _files(self.aside)}
+        size = 0
+        for path in [path for paths in files.values() for path in paths]:
+            with suppress(OSError):  # gone since the directory was listed
+                size += path.stat().st_size
+        records = sum(path.suffix == ".json" for path in files["waiting"])
+        return {
+            "waiting": records,
+            "dead": len(files["dead"]),
+            "aside": len(files["aside"]),
+            "bytes": size,
+        }
+
     def _restore_ids(self, *suffixes: str) -> list[str]:
         names = [path.name for path in _files(self.directory)]
         ids = {name.removesuffix(suffix) for name in names for suffix in suffixes if name.endswith(suffix)}

@@ -22,10 +22,8 @@ from agent_reporter.model.state import RestoreState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agent_reporter.clock import Clock
-    from agent_reporter.control_plane.client import ControlPlane
+    from agent_reporter.means import Means
     from agent_reporter.model.verdict import Answer
-    from agent_reporter.settings import Settings
 
     Fetch = Callable[[str | None], Awaitable[Answer]]
 
@@ -54,18 +52,12 @@ class NotServedError(AgentReporterError):
 class StopWatcher:
     """Looks for stop requests of the restores that `running` gives."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        control_plane: ControlPlane,
-        running: Callable[[], Sequence[Stoppable]],
-    ) -> None:
-        self._interval = settings.stop_poll_interval
-        self._reading_interval = settings.idle_poll_interval
-        self._request_timeout = min(settings.request_timeout, 2 * settings.stop_poll_interval)
-        self._clock = clock
-        self._control_plane = control_plane
+    def __init__(self, means: Means, running: Callable[[], Sequence[Stoppable]]) -> None:
+        self.last_poll: float | None = None
+        """When the last poll ended, on the monotonic clock; None while no restore runs."""
+        self._means = means
+        self._clock = means.clock
+        self._control_plane = means.control_plane
         self._running = running
         self._has_work = asyncio.Event()
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -74,6 +66,18 @@ class StopWatcher:
         self._next_reading: dict[str, float] = {}
         self._lacks_events = False
         self._failure = ""
+
+    @property
+    def _interval(self) -> float:
+        return self._means.settings.stop_poll_interval
+
+    @property
+    def _reading_interval(self) -> float:
+        return self._means.settings.idle_poll_interval
+
+    @property
+    def _request_timeout(self) -> float:
+        return min(self._means.settings.request_timeout, 2 * self._interval)
 
     def notice(self) -> None:
         """A restore has begun to run."""
@@ -85,8 +89,9 @@ class StopWatcher:
             if not self._running():
                 await self._has_work.wait()
             self._has_work.clear()
-            # A fleet that was started in one instant does not poll in one instant.
-            await self._clock.sleep(self._clock.random() * self._interval)
+            if not self._control_plane.waits_for_events:
+                # A fleet that was started in one instant does not poll in one instant.
+                await self._clock.sleep(self._clock.random() * self._interval)
             await self._watch()
 
     async def _watch(self) -> None:
@@ -95,8 +100,11 @@ class StopWatcher:
         while running := self._running():
             self._forget_all_but({restore.restore_id for restore in running})
             await self._poll(running)
-            due = max(due + self._interval, self._clock.monotonic())
-            await self._clock.sleep(due - self._clock.monotonic())
+            self.last_poll = self._clock.monotonic()
+            if self._failure or not self._control_plane.waits_for_events:
+                due = max(due + self._interval, self._clock.monotonic())
+                await self._clock.sleep(due - self._clock.monotonic())
+        self.last_poll = None
 
     async def _poll(self, running: Sequence[Stoppable]) -> None:
         if self._lacks_events:
@@ -170,11 +178,12 @@ class StopWatcher:
         return answer
 
     async def _fetch(self, fetch: Callable[[], Awaitable[Answer]]) -> Answer:
+        timeout = self._request_timeout + self._control_plane.events_wait
         try:
-            async with asyncio.timeout(self._request_timeout):
+            async with asyncio.timeout(timeout):
                 return await fetch()
         except TimeoutError:
-            problem = f"no answer within {self._request_timeout:g} s"
+            problem = f"no answer within {timeout:g} s"
         raise TransportError(problem, uncertain=False)
 
     def _is_reading_due(self, restore: Stoppable) -> bool:

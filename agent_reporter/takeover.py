@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from agent_reporter import processes
 from agent_reporter.logs import get_logger
-from agent_reporter.model.state import RestoreState
+from agent_reporter.model.amendment import lost
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from agent_reporter.clock import Clock
     from agent_reporter.model.exchange import Ending
@@ -75,26 +74,7 @@ class Orphan:
                 self._log.warning("takeover.engine_lives", engine=self._engine.pid)
             followed = True
             await self._clock.sleep(FOLLOW_INTERVAL)
-        self._report = lost(self._report, self._clock.now(), outlived=followed)
+        how = "outlived it and has ended since" if followed else "is gone as well"
+        what_happened = f"The process that reported this restore died. Its engine {how}."
+        self._report = lost(self._report, self._clock.now(), REPORTER_LOST, what_happened)
         wake()
-
-
-def lost(report: Report, now: datetime, *, outlived: bool) -> Report:
-    """The result of a restore whose reporter was lost. `outlived` is whether its engine was seen."""
-    how = "outlived it and has ended since" if outlived else "is gone as well"
-    errors = replace(
-        report.errors,
-        reason=REPORTER_LOST,
-        diagnostics=f"The process that reported this restore died. Its engine {how}; how it "
-        "ended is not known. "
-        f"The last that is known: {report.state.value}, {report.bytes_restored} bytes and "
-        f"{report.files_restored} files restored. Look at the target before you trust it.",
-    )
-    return replace(
-        report,
-        revision=report.revision + 1,
-        state=RestoreState.FAILED,
-        started_time=report.started_time or now,
-        ended_time=now,
-        errors=errors,
-    )

@@ -551,8 +551,7 @@ async def test_nothing_of_ours_shows_the_token(server: ReferenceServer, token_fi
             control_plane,
             answer,
             control_plane._http,
-            control_plane._sign_in,
-            control_plane.destination,
+            control_plane.sign_in,
         ):
             assert TOKEN not in f"{thing!r} {thing}"
 

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import json
-import logging
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent_reporter import logs
-from agent_reporter.logs import CONCEALED, conceal, configure, get_logger, redact
+from agent_reporter.logs import CONCEALED, conceal, get_logger, redact
 from tests.builders import Heard, listening, python
 
 if TYPE_CHECKING:
@@ -17,13 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_secrets_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_secrets", set())
-    logger = logging.getLogger("agent_reporter")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
 
 
 @pytest.fixture
@@ -37,6 +29,13 @@ def test_a_library_says_nothing_unless_its_host_wants_to_hear_it() -> None:
         "from agent_reporter.logs import get_logger\nget_logger(restore_id='r-1').error('job.misuse')"
     )
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+def test_a_library_loads_nothing_that_only_output_needs() -> None:
+    said = python(
+        "import sys\nimport agent_reporter.logs\nprint({'agent_reporter.log_output', 'socket'} & set(sys.modules))"
+    )
+    assert said.stdout == "set()\n"
 
 
 def test_an_event_carries_its_name_its_level_its_time_and_what_is_bound(heard: Heard) -> None:
@@ -148,56 +147,3 @@ def test_many_threads_may_log_and_conceal_at_once(heard: Heard) -> None:
         thread.join()
     assert problems == []
     assert {event["problem"] for event in heard.events} == {CONCEALED}
-
-
-@pytest.mark.parametrize("form", ["json", "auto"])
-def test_where_nobody_reads_along_events_are_json_a_line(
-    capsys: pytest.CaptureFixture[str], form: str
-) -> None:
-    conceal("s3cret")
-    configure("info", form)
-    get_logger(restore_id="r-1").info("sign_in.done", source="s3cret\nand a line")
-    get_logger().debug("too.fine")
-    (line,) = capsys.readouterr().err.splitlines()
-    event = json.loads(line)
-    assert event.pop("timestamp")
-    assert event == {
-        "event": "sign_in.done",
-        "level": "info",
-        "restore_id": "r-1",
-        "source": f"{CONCEALED}\nand a line",
-    }
-
-
-def test_on_a_terminal_events_are_keys_and_values_a_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    configure("warning", "auto")
-    get_logger(restore_id="r-1").warning("delivery.failed", why="two\nlines")
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("timestamp=")
-    assert "level=warning event=delivery.failed" in line
-    assert "restore_id=r-1" in line
-
-
-@pytest.mark.parametrize("form", ["json", "text"])
-def test_an_event_that_no_terminal_can_show_is_shown_all_the_same(form: str) -> None:
-    script = (
-        "import sys\n"
-        "from agent_reporter.logs import configure, get_logger\n"
-        "configure('warning', sys.argv[1])\n"
-        "get_logger().warning('delivery.failed', why='a lone \\udcff surrogate')\n"
-    )
-    said = python(script, form)
-    assert said.returncode == 0
-    assert "delivery.failed" in said.stderr
-    assert "\\udcff surrogate" in said.stderr
-    assert "Logging error" not in said.stderr
-
-
-def test_configuring_twice_says_everything_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("warning", "json")
-    configure("warning", "json")
-    get_logger().warning("an.event")
-    assert len(capsys.readouterr().err.splitlines()) == 1

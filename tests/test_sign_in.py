@@ -594,7 +594,8 @@ async def test_no_event_shows_a_secret(tmp_path: Path, server: ReferenceServer, 
         ):
             async with connect(settings, clock) as control_plane:
                 await control_plane.sign_in_source()
-                token = await control_plane._sign_in.token()
+                assert control_plane.sign_in is not None
+                token = await control_plane.sign_in.token()
                 logs.get_logger().error("an.event", problem=f"{token.value} {private}")
                 assert token.value not in str(heard)
     assert len(heard.named("sign_in.done")) == 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent_reporter.cli.main import TEMPORARY_FAILURE
 from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.clock import SystemClock
-from agent_reporter.logs import configure
+from agent_reporter.log_output import configure
 from agent_reporter.reporter import Reporter
 from agent_reporter.spool import Spool
 

@@ -13,10 +13,11 @@ from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 COMMANDS = {
     "run": "run an engine's command, and report its restore",
+    "daemon": "take the reports of every engine on this host, and deliver them",
     "flush": "deliver what the spool holds",
     "status": "show each restore of the spool: newest, acknowledged, next try, why",
     "stop": "ask the control plane to stop a restore",
@@ -47,17 +48,8 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for wrong usage or settings."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(
-        prog="agent-reporter",
-        description="Makes every restore on a backup host visible, stoppable, and its outcome certain.",
-    )
-    parser.add_argument("--version", action="version", version=f"agent-reporter {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        described = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        if name == chosen:
-            _command(name).add_arguments(described)
+    parser = build_parser([name for name in COMMANDS if name == chosen])
     args = parser.parse_args(argv)
     try:
         return _command(args.command).run(args)
@@ -67,6 +59,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return say(problem, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def build_parser(commands: Collection[str]) -> argparse.ArgumentParser:
+    """The parser of the program: all commands, and the options of those in `commands`.
+
+    Of the others nothing is imported, so that a command starts without the weight of the rest.
+    """
+    parser = argparse.ArgumentParser(
+        prog="agent-reporter",
+        description="Makes every restore on a backup host visible, stoppable, and its outcome certain.",
+    )
+    parser.add_argument("--version", action="version", version=f"agent-reporter {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        described = subparsers.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+        )
+        if name in commands:
+            _command(name).add_arguments(described)
+    return parser
 
 
 def say(problem: object, status: int) -> int:

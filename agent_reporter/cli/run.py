@@ -22,7 +22,7 @@ from agent_reporter.engines.process import EngineProcess
 from agent_reporter.engines.spawn import EngineNotStartedError
 from agent_reporter.engines.supervision import STOPPING_SIGNALS, Supervision
 from agent_reporter.errors import AgentReporterError
-from agent_reporter.logs import configure
+from agent_reporter.log_output import configure
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.restore_id import checked_restore_id
 from agent_reporter.model.state import RestoreState, may_follow

@@ -11,7 +11,7 @@ from agent_reporter.cli.main import FAILED, TEMPORARY_FAILURE, say
 from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.control_plane.connection import connect
 from agent_reporter.errors import MalformedError, SignInError, TransportError
-from agent_reporter.logs import configure
+from agent_reporter.log_output import configure
 from agent_reporter.model import verdict
 from agent_reporter.model.patch import replace_state
 from agent_reporter.model.report import state_of

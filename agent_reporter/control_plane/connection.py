@@ -1,7 +1,8 @@
-"""A control plane to make a few calls to, with all it takes."""
+"""A control plane to make calls to, with all it takes; or the daemon of this host in its place."""
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,18 +12,59 @@ from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.http import HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import choose_source
+from agent_reporter.logs import get_logger
+from agent_reporter.settings import DaemonUse
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from agent_reporter.settings import Settings
+
+PROBE_SECONDS = 2.0
+
+_log = get_logger()
 
 
 @asynccontextmanager
 async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
-    """The control plane of `settings`; raises ConfigurationError if they do not say how to get there."""
+    """The way of `settings`: to the daemon where it is to be used, else to the control plane itself.
+
+    Raises ConfigurationError if they do not say how to get there.
+    """
+    if await _uses_daemon(settings):
+        async with HttpSession(settings, settings.socket) as http:
+            yield ControlPlane(settings, http, None)
+        return
+    async with connect_directly(settings, clock) as control_plane:
+        yield control_plane
+
+
+@asynccontextmanager
+async def connect_directly(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
+    """The control plane itself; raises ConfigurationError if `settings` do not say how to get there."""
     async with HttpSession(settings) as http:
         source = await in_thread("sign-in", partial(choose_source, settings, http))
         sign_in = SignIn(source, clock or SystemClock(), settings.backoff)
         yield ControlPlane(settings, http, sign_in)
+
+
+async def _uses_daemon(settings: Settings) -> bool:
+    if settings.daemon is not DaemonUse.AUTO:
+        return settings.daemon is DaemonUse.ALWAYS
+    return await in_thread("daemon-probe", partial(answers, settings.socket))
+
+
+def answers(path: Path) -> bool:
+    """Whether somebody takes connections at the Unix socket `path`, and takes ours. Blocks for an instant."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError) as problem:
+            _log.info("daemon.not_used", socket=str(path), problem=str(problem))
+            return False
+    return True

@@ -21,6 +21,7 @@ from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
     from yarl import URL
@@ -65,26 +66,21 @@ class Resolver(AbstractResolver):
 class HttpSession:
     """An aiohttp session that follows nothing, trusts no environment and reads bounded bodies."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=settings.request_timeout)
+    def __init__(self, settings: Settings, socket_path: Path | None = None) -> None:
+        """All requests go over the Unix socket at `socket_path`, if it is given."""
+        self._seconds = settings.request_timeout
+        self._socket_path = socket_path
         self._tls = _tls(settings)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         """Open the session; it belongs to the running loop."""
         self._session = aiohttp.ClientSession(
-            timeout=self._timeout,
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"agent-reporter/{__version__}", "Accept-Encoding": "identity"},
-            connector=aiohttp.TCPConnector(
-                limit=0,  # deliveries take turns; a look for stop requests never waits for them
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                ttl_dns_cache=DNS_CACHE_SECONDS,
-                ssl=self._tls,
-                resolver=Resolver(),
-            ),
+            connector=self._connector(),
         )
         return self
 
@@ -95,17 +91,44 @@ class HttpSession:
             await self._session.close()
             self._session = None
 
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self._socket_path is not None:
+            return aiohttp.UnixConnector(
+                str(self._socket_path), limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS
+            )
+        return aiohttp.TCPConnector(
+            limit=0,  # deliveries take turns; a look for stop requests never waits for them
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            ttl_dns_cache=DNS_CACHE_SECONDS,
+            ssl=self._tls,
+            resolver=Resolver(),
+        )
+
     async def request(
-        self, method: str, url: URL, *, headers: dict[str, str] | None = None, body: object = None
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: dict[str, str] | None = None,
+        body: object = None,
+        more_seconds: float = 0.0,
     ) -> Answer:
-        """One request and its answer; raises TransportError, never anything of aiohttp's."""
+        """One request and its answer; raises TransportError, never anything of aiohttp's.
+
+        `more_seconds` is what the answer may take longer than others.
+        """
         if self._session is None:
             raise RuntimeError("the session is not open")
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        where = f"{method} {url.scheme}://{url.host}:{url.port}{url.path}"
+        where = f"{method} {self._socket_path or f'{url.scheme}://{url.host}:{url.port}'}{url.path}"
         try:
             async with self._session.request(
-                method, url, headers=headers, data=data, allow_redirects=False
+                method,
+                url,
+                headers=headers,
+                data=data,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=self._seconds + more_seconds),
             ) as response:
                 return Answer(
                     status=response.status,
@@ -113,16 +136,17 @@ class HttpSession:
                     retry_after=response.headers.get("Retry-After"),
                 )
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            failure = self._translate(where, problem)
+            failure = _translate(where, problem, self._seconds + more_seconds)
         # Raised out here, so that it does not hold on to the request, and the token in it, as its context.
         raise failure
 
-    def _translate(self, where: str, problem: Exception) -> TransportError:
-        if isinstance(problem, aiohttp.ClientConnectorError):
-            return TransportError(f"{where}: no connection: {_words(problem)}", uncertain=False)
-        if isinstance(problem, TimeoutError):
-            return TransportError(f"{where}: no answer within {self._timeout.total:g} s", uncertain=True)
-        return TransportError(f"{where}: {_words(problem)}", uncertain=True)
+
+def _translate(where: str, problem: Exception, seconds: float) -> TransportError:
+    if isinstance(problem, aiohttp.ClientConnectorError):
+        return TransportError(f"{where}: no connection: {_words(problem)}", uncertain=False)
+    if isinstance(problem, TimeoutError):
+        return TransportError(f"{where}: no answer within {seconds:g} s", uncertain=True)
+    return TransportError(f"{where}: {_words(problem)}", uncertain=True)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -7,6 +7,7 @@ source works again, and the source itself is asked no more often than the backof
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -41,6 +42,8 @@ class SignIn:
     """Keeps a good token at hand."""
 
     def __init__(self, source: TokenSource, clock: Clock, backoff: Backoff) -> None:
+        self.results: Counter[str] = Counter()
+        """How often the source was asked, by `done` and `failed`."""
         self._source = source
         self._clock = clock
         self._backoff = backoff
@@ -99,12 +102,14 @@ class SignIn:
         try:
             grant = await self._source.fetch()
         except SignInError as problem:
+            self.results["failed"] += 1
             self._failures += 1
             floor = retry_after_seconds(problem.retry_after, self._clock.now())
             delay = self._backoff.delay(self._failures, self._clock.random(), floor)
             self._held_until = self._clock.monotonic() + delay
             self._problem = str(problem)
             raise
+        self.results["done"] += 1
         self._failures = 0
         self._is_renewal_failing = False
         if self._grant is None or grant.value != self._grant.value:

@@ -68,7 +68,7 @@ class Dialect:
         return tuple(
             Way(content, spelling)
             for content in contents
-            for spelling in (spellings if content is not Content.STATE_ALONE else (self.spelling,))
+            for spelling in ((self.spelling,) if content in _WITHOUT_SPELLED_PATHS else spellings)
         )
 
     def settle(self, way: Way) -> Dialect:
@@ -101,4 +101,6 @@ _CONTENTS = {
     Content.STATE: (Content.STATE, Content.STATE_ALONE),
     Content.PROGRESS: (Content.PROGRESS,),
     Content.PROGRESS_BESIDE_STATE: (Content.PROGRESS_BESIDE_STATE,),
+    Content.STOP: (Content.STOP,),
 }
+_WITHOUT_SPELLED_PATHS = frozenset({Content.STATE_ALONE, Content.STOP})

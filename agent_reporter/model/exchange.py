@@ -80,6 +80,8 @@ class Exchange:
     """A 409 was the answer to the last patch."""
     stop_requested: bool = False
     """A read showed a stop request."""
+    stop_wanted: bool = False
+    """A stop was asked for on this host: the control plane is to know of it."""
     unsigned: bool = False
     """The last answer was a 401."""
     signed_again: bool = False

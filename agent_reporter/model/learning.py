@@ -160,6 +160,8 @@ def _rejected(exchange: Exchange, step: Send, failure: str, world: Circumstances
         return told
     if content is Content.RESULT:
         return replace(told, ending=Ending.REJECTED)
+    if content is Content.STOP:
+        return replace(told, refused=None, stop_wanted=False)
     if content is Content.STATE:
         states = exchange.refused_states | {step.report.state}
         return replace(told, refused=None, refused_states=states)
@@ -228,8 +230,15 @@ def _failed(exchange: Exchange, failure: str, world: Circumstances, retry_after:
     )
 
 
-def expire(exchange: Exchange, newest: Report, now: datetime, retention: timedelta) -> Exchange:
-    """Give a result up that was not delivered within `retention` of its end."""
-    if exchange.ending is None and newest.ended_time is not None and now - newest.ended_time > retention:
-        return replace(exchange, ending=Ending.EXPIRED, failure=exchange.failure or "never answered")
+def expire(
+    exchange: Exchange, newest: Report, since: datetime | None, now: datetime, retention: timedelta
+) -> Exchange:
+    """Give a result up that was not delivered within `retention` of its end, and of when it was stated.
+
+    `since` is when the oldest thing was stated that was not acknowledged: an engine's clock may be wrong.
+    """
+    if exchange.ending is None and newest.ended_time is not None:
+        stated = max(newest.ended_time, since or newest.ended_time)
+        if now - stated > retention:
+            return replace(exchange, ending=Ending.EXPIRED, failure=exchange.failure or "never answered")
     return exchange

@@ -10,6 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, assert_never
 
+from agent_reporter.model.state import RestoreState
 from agent_reporter.model.times import format_time
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from agent_reporter.model.acknowledged import Acknowledged
     from agent_reporter.model.report import Report
-    from agent_reporter.model.state import RestoreState
 
 Operations = list[dict[str, Any]]
 
@@ -78,6 +78,8 @@ class Content(StrEnum):
     """Counters and errors, never a state: such a patch can undo no stop request."""
     PROGRESS_BESIDE_STATE = "progress_beside_state"
     """Counters and errors beside `in_progress`, for a control plane that wants them so."""
+    STOP = "stop"
+    """The third scenario: a stop is asked for, on this host."""
 
     @property
     def has_state(self) -> bool:
@@ -124,12 +126,17 @@ def operations(
             return replace_state(newest.state)
         case Content.PROGRESS:
             return _changes(acknowledged, newest, paths)
+        case Content.STOP:
+            is_known = acknowledged.state is RestoreState.STOP_REQUESTED
+            return [] if is_known else replace_state(RestoreState.STOP_REQUESTED)
         case _:
             assert_never(content)
 
 
 def after(content: Content, acknowledged: Acknowledged, newest: Report) -> Acknowledged:
     """What the control plane has once it answered 204 to that patch."""
+    if content is Content.STOP:
+        return replace(acknowledged, state=RestoreState.STOP_REQUESTED)
     told = replace(acknowledged, revision=newest.revision)
     if content.has_state:
         told = replace(told, state=newest.state)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.errors import MalformedError
+from agent_reporter.model.client import Client
 from agent_reporter.model.documents import object_of, parse_object, text_of
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.process_identity import ProcessIdentity
@@ -14,6 +15,7 @@ from agent_reporter.model.report import Report
 from agent_reporter.model.times import format_time, parse_optional_time
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 FORMAT = 1
@@ -40,6 +42,8 @@ class Record:
     engine: ProcessIdentity | None = None
     undelivered_since: datetime | None = None
     """When the oldest thing that was not acknowledged yet was stated; None if all is acknowledged."""
+    client: Client | None = None
+    """Whoever reports this restore to the daemon; None where there is no daemon between."""
 
     def supersede(self, report: Report) -> Record:
         """The record with `report`, unless what it holds is newer or final: a final report stays."""
@@ -67,16 +71,42 @@ class Record:
 
     def to_document(self) -> dict[str, Any]:
         """The JSON object of the file."""
+        return {"format": FORMAT, **self._facts(), "report": self.report.to_document()}
+
+    def changes_since(self, before: Record | None) -> dict[str, Any]:
+        """What `with_changes` needs to make this record of `before`: all of it if there is no `before`.
+
+        It is a flat JSON object; several that are merged in order are the changes of all of them.
+        """
+        if before is None:
+            return {**self._facts(), **self.report.to_document()}
+        facts = {} if self._has_facts_of(before) else self._facts()
+        return {**facts, **self.report.changes_since(before.report)}
+
+    @classmethod
+    def with_changes(cls, before: Record | None, changes: Mapping[str, Any]) -> Record:
+        """The record that `changes` make of `before`; raises MalformedError if they make none."""
+        document = {**({} if before is None else before.changes_since(None)), **changes}
+        return cls._of(document, document)
+
+    def _has_facts_of(self, other: Record) -> bool:
+        """Whether all but the report is the same. When it was first not delivered is told with the rest."""
+        return (self.destination, self.exchange, self.engine, self.client) == (
+            other.destination,
+            other.exchange,
+            other.engine,
+            other.client,
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        since = self.undelivered_since
         return {
-            "format": FORMAT,
             "endpoint": self.destination.endpoint,
             "project_id": self.destination.project_id,
-            "report": self.report.to_document(),
             "exchange": self.exchange.to_document(),
             "engine": None if self.engine is None else self.engine.to_document(),
-            "undelivered_since": None
-            if self.undelivered_since is None
-            else format_time(self.undelivered_since),
+            "undelivered_since": None if since is None else format_time(since),
+            "client": None if self.client is None else self.client.to_document(),
         }
 
     @classmethod
@@ -85,11 +115,16 @@ class Record:
         document = parse_object(content)
         if document.get("format") != FORMAT:
             raise MalformedError(f"format {document.get('format')!r:.20} is not one this version reads")
-        engine = object_of(document, "engine")
+        return cls._of(document, object_of(document, "report"))
+
+    @classmethod
+    def _of(cls, document: Mapping[str, Any], report: Mapping[str, Any]) -> Record:
+        engine, client = object_of(document, "engine"), object_of(document, "client")
         return cls(
             destination=Destination(text_of(document, "endpoint"), text_of(document, "project_id")),
-            report=Report.from_document(object_of(document, "report")),
+            report=Report.from_document(report),
             exchange=Exchange.from_document(object_of(document, "exchange")),
             engine=ProcessIdentity.from_document(engine) if engine else None,
             undelivered_since=parse_optional_time(document.get("undelivered_since")),
+            client=Client.from_document(client) if client else None,
         )

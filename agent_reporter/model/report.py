@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.errors import MalformedError
@@ -13,7 +14,6 @@ from agent_reporter.model.times import format_time, parse_optional_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,14 @@ class Report:
 
     def to_document(self) -> dict[str, Any]:
         """The JSON object that `from_document` reads back."""
+        return {name: _encoded(getattr(self, name)) for name in self.__slots__}
+
+    def changes_since(self, before: Report) -> dict[str, Any]:
+        """What of `to_document` differs from that of `before`."""
         return {
-            "restore_id": self.restore_id,
-            "revision": self.revision,
-            "state": self.state.value,
-            "started_time": None if self.started_time is None else format_time(self.started_time),
-            "ended_time": None if self.ended_time is None else format_time(self.ended_time),
-            "files_restored": self.files_restored,
-            "bytes_restored": self.bytes_restored,
-            "total_files": self.total_files,
-            "total_bytes": self.total_bytes,
-            "errors": self.errors.to_document(),
+            name: _encoded(value)
+            for name in self.__slots__
+            if (value := getattr(self, name)) != getattr(before, name)
         }
 
     @classmethod
@@ -71,6 +68,14 @@ class Report:
             total_bytes=optional_count_of(document, "total_bytes"),
             errors=Errors.from_document(object_of(document, "errors")),
         )
+
+
+def _encoded(value: object) -> Any:
+    if isinstance(value, RestoreState):
+        return value.value
+    if isinstance(value, datetime):
+        return format_time(value)
+    return value.to_document() if isinstance(value, Errors) else value
 
 
 def state_of(document: Mapping[str, Any]) -> RestoreState:

@@ -54,6 +54,10 @@ def next_step(exchange: Exchange, newest: Report) -> Step | None:
         return _tell(exchange, Content.RESULT, newest, read_first=exchange.uncertain or exchange.contradicted)
     if exchange.contradicted:
         return Read() if exchange.readable else None
+    if exchange.stop_wanted:
+        stop = _tell(exchange, Content.STOP, newest, read_first=exchange.uncertain)
+        if stop is not None:
+            return stop
     return _tell_unfinished(exchange, exchange.acknowledged, newest)
 
 

@@ -212,7 +212,8 @@ class Rig:
 
         def leave() -> None:
             entry = self.spool.open(report.restore_id)
-            entry.write(Record(destination or self.destination, report, exchange or Exchange(), engine))
+            where, conversation = destination or self.destination, exchange or Exchange()
+            entry.write(Record(where, report, conversation, engine, report.ended_time))
             entry.release()
 
         await asyncio.to_thread(leave)

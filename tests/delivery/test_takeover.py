@@ -442,14 +442,24 @@ async def test_a_result_that_nobody_took_for_too_long_is_a_dead_letter(rig: Rig,
     assert (event["restore_id"], event["ending"]) == (restore_id, "expired")
 
 
-async def test_a_result_that_was_left_too_long_ago_is_a_dead_letter_too(rig: Rig) -> None:
+async def test_a_result_that_was_left_too_long_ago_is_a_dead_letter_after_one_more_try(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
     await rig.leave_behind(finished(rig, restore_id, ago=timedelta(days=8)))
+    rig.server.add_fault({"status": 503}, times=99_999, restore_id=restore_id)
     async with rig.reporter():
         await rig.until_spool_is_empty()
     (letter,) = await rig.dead_letters()
     assert letter.exchange.ending is Ending.EXPIRED
-    assert rig.patches(restore_id) == []
+    assert [request.answer for request in rig.requests(restore_id) if not request.is_poll] == [503]
+
+
+async def test_a_result_that_was_left_long_ago_is_delivered_if_that_can_be(rig: Rig) -> None:
+    restore_id = rig.server.start_restore()
+    await rig.leave_behind(finished(rig, restore_id, ago=timedelta(days=8)))
+    async with rig.reporter():
+        await rig.until_state(restore_id, "completed_with_errors")
+        await rig.until_spool_is_empty()
+    assert await rig.dead_letters() == []
 
 
 # The end of a process -------------------------------------------------------------------------------------

@@ -850,21 +850,28 @@ def test_a_doubt_stays_while_nothing_can_be_sent() -> None:
 
 def test_a_result_that_could_not_be_delivered_is_given_up_in_the_end() -> None:
     keep = NOW - ENDED
-    assert expire(exchange(), DONE, NOW, keep) == exchange()
-    assert expire(exchange(), DONE, NOW + timedelta(microseconds=1), keep) == exchange(
+    assert expire(exchange(), DONE, None, NOW, keep) == exchange()
+    assert expire(exchange(), DONE, None, NOW + timedelta(microseconds=1), keep) == exchange(
         ending=Ending.EXPIRED, failure="never answered"
     )
-    late = expire(exchange(failure="HTTP 503"), DONE, NOW + timedelta(days=1), keep)
+    late = expire(exchange(failure="HTTP 503"), DONE, None, NOW + timedelta(days=1), keep)
     assert late == exchange(ending=Ending.EXPIRED, failure="HTTP 503")
 
 
+def test_a_result_whose_clock_is_wrong_has_its_time_from_when_it_was_stated() -> None:
+    keep, long_after = timedelta(days=7), ENDED + timedelta(days=100)
+    assert expire(exchange(), DONE, long_after, long_after + keep, keep) == exchange()
+    late = expire(exchange(), DONE, long_after, long_after + keep + timedelta(seconds=1), keep)
+    assert late.ending is Ending.EXPIRED
+
+
 def test_a_restore_that_has_not_ended_is_never_given_up() -> None:
-    assert expire(exchange(), RUNNING, NOW + timedelta(days=10_000), timedelta(0)) == exchange()
+    assert expire(exchange(), RUNNING, None, NOW + timedelta(days=10_000), timedelta(0)) == exchange()
 
 
 def test_what_is_over_does_not_expire() -> None:
     delivered = exchange(ending=Ending.DELIVERED)
-    assert expire(delivered, DONE, NOW + timedelta(days=10_000), timedelta(0)) is delivered
+    assert expire(delivered, DONE, None, NOW + timedelta(days=10_000), timedelta(0)) is delivered
 
 
 @pytest.mark.parametrize("ending", Ending)
@@ -937,3 +944,39 @@ def test_every_exchange_is_read_back(conversation: Exchange) -> None:
 def test_a_document_that_is_no_exchange_is_malformed(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         Exchange.from_document(exchange().to_document() | change)
+
+
+# --- a stop that is asked for on this host --------------------------------------------------------------
+
+
+WANTED = exchange(IN_PROGRESS, stop_wanted=True, stop_requested=True)
+
+
+def test_a_stop_of_this_host_is_told_to_the_control_plane_before_progress() -> None:
+    step = sent(WANTED, RUNNING)
+    assert step.operations == [{"op": "replace", "path": "/state", "value": "stop_requested"}]
+    assert step.way.content is Content.STOP
+    assert is_urgent(WANTED, step, RUNNING)
+
+
+def test_a_stop_that_was_taken_is_not_told_again_and_is_no_report() -> None:
+    told = after_patch(WANTED, sent(WANTED, RUNNING), DELIVERED, WORLD)
+    assert told.acknowledged == replace(WANTED.acknowledged or Acknowledged(), state=STOP_REQUESTED)
+    assert paths(sent(told, RUNNING).operations) == ["/files_restores", "/bytes-restored"]
+
+
+def test_after_a_doubt_a_stop_is_told_only_if_a_read_does_not_show_it() -> None:
+    doubtful = after_no_answer(WANTED, sent(WANTED, RUNNING), "cut", WORLD, uncertain=True)
+    assert reads(doubtful, RUNNING)
+    read = after_read(doubtful, RUNNING, shown("stop_requested"), WORLD)
+    assert sent(read, RUNNING).way.content is Content.PROGRESS
+
+
+def test_a_stop_that_is_refused_is_not_told_again() -> None:
+    told = after_patch(WANTED, sent(WANTED, RUNNING), BAD, WORLD)
+    assert not told.stop_wanted
+    assert sent(told, RUNNING).way.content is Content.PROGRESS
+
+
+def test_a_result_is_told_rather_than_a_stop() -> None:
+    assert sent(WANTED, DONE).way.content is Content.RESULT

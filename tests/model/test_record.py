@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter.errors import MalformedError
+from agent_reporter.model.client import Client
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.process_identity import ProcessIdentity
 from agent_reporter.model.record import FORMAT, Destination, Record
@@ -22,6 +23,7 @@ RECORD = Record(DESTINATION, report(IN_PROGRESS, revision=5))
 ENGINE = ProcessIdentity(42, 123_456, "b00t")
 
 identities = st.builds(ProcessIdentity, st.integers(0, 2**22), st.integers(0, 2**63), st.text(max_size=5))
+clients = st.builds(Client, st.integers(0, 2**32), st.lists(identities, max_size=3).map(tuple), st.booleans())
 records = st.builds(
     Record,
     st.builds(Destination, st.text(max_size=5), st.text(max_size=5)),
@@ -29,6 +31,7 @@ records = st.builds(
     exchanges,
     st.none() | identities,
     st.none() | times,
+    st.none() | clients,
 )
 
 
@@ -69,6 +72,7 @@ def test_a_record_is_one_line_of_json() -> None:
         "exchange": Exchange().to_document(),
         "engine": {"pid": 42, "start_ticks": 123_456, "boot_id": "b00t"},
         "undelivered_since": "2014-10-20T14:00:00.000000Z",
+        "client": None,
     }
 
 
@@ -148,3 +152,31 @@ def test_a_trimmed_record_fits_or_has_nothing_left_to_trim(record: Record, max_b
     left = trimmed.report.errors
     assert len(trimmed.encode()) <= max_bytes or not (left.records or left.diagnostics)
     assert trimmed.report.errors.count == record.report.errors.count
+
+
+@unhurried
+@given(st.none() | records, st.lists(records, min_size=1, max_size=4))
+def test_changes_merged_in_order_make_the_last_record(first: Record | None, following: list[Record]) -> None:
+    merged: dict[str, Any] = {}
+    before = first
+    for record in following:
+        merged |= json.loads(json.dumps(record.changes_since(before)))
+        before = record
+    made, last = Record.with_changes(first, merged), following[-1]
+    assert replace(made, undelivered_since=last.undelivered_since) == last
+
+
+def test_changes_of_progress_alone_are_short() -> None:
+    moved = replace(RECORD, report=replace(RECORD.report, revision=6, bytes_restored=77))
+    assert moved.changes_since(RECORD) == {"revision": 6, "bytes_restored": 77}
+
+
+def test_changes_that_make_no_record_are_malformed() -> None:
+    with pytest.raises(MalformedError):
+        Record.with_changes(None, {"revision": 6})
+
+
+@pytest.mark.parametrize("processes", [None, 1, [1], {"pid": 1}])
+def test_a_client_whose_processes_are_none_is_malformed(processes: Any) -> None:
+    with pytest.raises(MalformedError, match="processes"):
+        Client.from_document({"uid": 0, "processes": processes})

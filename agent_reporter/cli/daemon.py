@@ -1,0 +1,51 @@
+"""`daemon`: take the reports of every engine on this host over a Unix socket, and deliver them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.clock import SystemClock
+from agent_reporter.daemon.notify import Notifier, inherited_sockets
+from agent_reporter.daemon.service import Service
+from agent_reporter.log_output import configure
+
+if TYPE_CHECKING:
+    import argparse
+
+    from agent_reporter.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the command's options."""
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT, and return 0."""
+    settings = _load(args)
+    configure(settings.log_level, settings.log_format)
+    asyncio.run(_serve(settings, args))
+    return 0
+
+
+async def _serve(settings: Settings, args: argparse.Namespace) -> None:
+    inherited = inherited_sockets(os.environ, os.getpid())
+    notifier = Notifier.from_environment(os.environ, os.getpid())
+    service = Service(settings, partial(_load, args), SystemClock(), notifier, inherited)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.end)
+    loop.add_signal_handler(signal.SIGHUP, service.reload)
+    await service.run()
+
+
+def _load(args: argparse.Namespace) -> Settings:
+    """The settings of `args`; a service says more than a command, unless it is told otherwise."""
+    settings = load_settings(args)
+    is_set = "log_level" in settings.model_fields_set
+    return settings if is_set else settings.model_copy(update={"log_level": "info"})

@@ -1,0 +1,285 @@
+"""The local API: the control plane's own paths and bodies, on a Unix socket.
+
+A request goes `handle` -> who asks, and how often -> the route's operation -> the registry -> an answer.
+Every refusal is the protocol's fault document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from dataclasses import dataclass
+from http import HTTPMethod
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from agent_reporter.daemon.documents import READ_FIELDS, errors_document, restore_document
+from agent_reporter.daemon.door import KEEP_ALIVE_SECONDS, Door
+from agent_reporter.daemon.patches import MAX_COUNT, read_patch
+from agent_reporter.daemon.peers import MAX_WAIT, Rates
+from agent_reporter.daemon.refusals import RefusedError
+from agent_reporter.errors import AgentReporterError
+from agent_reporter.logs import get_logger
+from agent_reporter.model.amendment import Amendment
+from agent_reporter.model.client import Facts
+from agent_reporter.model.state import RestoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent_reporter.daemon.events import Event, Events
+    from agent_reporter.daemon.peers import Peer
+    from agent_reporter.daemon.registry import Local, Registry
+    from agent_reporter.means import Means
+
+MAX_BODY = 1_000_000
+"""Bytes. One JSON document of this API is at most 1 MB (`protocol.md`, Limits)."""
+BODY_SECONDS = 10.0
+"""A body is whole within so long after its head."""
+MAX_EVENTS_WAIT = 3_600.0
+"""Seconds that a look for events waits at most."""
+MAX_PAGE = 1_000
+LOOK_UP_SECONDS = 1.5
+"""What the control plane gets to tell of a restore that is not known here."""
+MAX_PIDS = 16
+
+_SERVER: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE_SECONDS,
+    "lingering_time": 1.0,
+    "tcp_keepalive": False,
+}
+"""How aiohttp serves. What is left of a body that nobody wants is read for a second at most."""
+
+_PATH = re.compile(r"/v2/(?P<project>[^/]+)/(?P<kind>restores|agents)(?:/(?P<id>[^/]+))?(?:/(?P<part>\w+))?")
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: who asks, and for what."""
+
+    request: web.BaseRequest
+    peer: Peer
+    id: str
+
+
+class Api:
+    """Answers requests that come in through its door."""
+
+    def __init__(self, means: Means, registry: Registry, events: Events, max_connections: int) -> None:
+        self.server = web.Server(self.handle, **_SERVER)
+        self.door = Door(self.server, max_connections)
+        """Where connections come in."""
+        self.rates = Rates(means.settings.peer_rate, means.clock.monotonic)
+        self._means = means
+        self._registry = registry
+        self._events = events
+        self._routes: dict[tuple[str, str, str], Callable[[Call], Awaitable[web.Response]]] = {
+            ("PATCH", "restores", "one"): self._update,
+            ("GET", "restores", "one"): self._read,
+            ("GET", "restores", "all"): self._list,
+            ("GET", "restores", "errors"): self._read_errors,
+            ("GET", "restores", "events"): self._restore_events,
+            ("GET", "agents", "events"): self._agent_events,
+            ("POST", "agents", "events"): self._take_note,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        with self.door.busy(request.transport) as peer:
+            if peer is None:
+                raise ConnectionResetError("the client has left")
+            try:
+                return await self._answer(request, peer)
+            except RefusedError as problem:
+                return _refusal(problem)
+            except (ConnectionError, asyncio.CancelledError):
+                raise
+            except Exception:  # noqa: BLE001 - a bug of ours is answered, and the other restores go on
+                _log.exception("api.failed", method=request.method, path=request.path[:200])
+                return _refusal(RefusedError(500, "The daemon has a bug: its log says which."))
+
+    async def _answer(self, request: web.BaseRequest, peer: Peer) -> web.Response:
+        seconds = self.rates.take(peer.uid)
+        if seconds > MAX_WAIT:
+            sentence = "This user asks more often than the daemon allows (peer_rate)."
+            raise RefusedError(503, sentence, retry_after=ceil(seconds))
+        if seconds > 0:
+            await self._means.clock.sleep(seconds)
+        match = _PATH.fullmatch(request.path)
+        if match is None:
+            raise RefusedError(404, f"There is nothing at {request.path[:200]}.")
+        project = self._means.settings.project_id
+        if match["project"] != project:
+            raise RefusedError(404, f"This daemon reports for project {project}.")
+        part = match["part"] or ("one" if match["id"] else "all")
+        operation = self._routes.get((request.method, match["kind"], part))
+        if operation is None:
+            raise self._not_served(match["kind"], part, request)
+        return await operation(Call(request, peer, match["id"] or ""))
+
+    def _not_served(self, kind: str, part: str, request: web.BaseRequest) -> RefusedError:
+        if any((method.value, kind, part) in self._routes for method in HTTPMethod):
+            return RefusedError(405, f"{request.method} is not for {request.path[:200]}.")
+        return RefusedError(404, f"There is nothing at {request.path[:200]}.")
+
+    # --- operations ---------------------------------------------------------------------------------------
+
+    async def _update(self, call: Call) -> web.Response:
+        amendment = read_patch(await _body(call.request))
+        if amendment.state is RestoreState.STOP_REQUESTED:
+            await self._registry.ask_stop(call.id, call.peer)
+        else:
+            facts = _facts(call.request)
+            if facts.total_bytes is not None or facts.total_files is not None:
+                amendment = _with_totals(amendment, facts)
+            await self._registry.amend(call.id, call.peer, amendment, facts)
+        return web.Response(status=204)
+
+    async def _read(self, call: Call) -> web.Response:
+        local = self._registry.find(call.id)
+        if local is None:
+            return _answer(await self._look_up(call.id))
+        self._registry.hear(call.id, call.peer)
+        return _answer(restore_document(local, self._means.settings.project_id))
+
+    async def _list(self, call: Call) -> web.Response:
+        project = self._means.settings.project_id
+        mine = [local for local in self._registry.all() if _may_see(call.peer, local)]
+        return _answer({"restores": [restore_document(local, project) for local in mine]})
+
+    async def _read_errors(self, call: Call) -> web.Response:
+        return _answer(errors_document(self._own(call)))
+
+    async def _restore_events(self, call: Call) -> web.Response:
+        self._own(call)
+
+        def wanted(event: Event) -> bool:
+            return event.restore_id == call.id
+
+        return await self._page(call, wanted)
+
+    async def _agent_events(self, call: Call) -> web.Response:
+        def wanted(event: Event) -> bool:
+            return call.peer.uid in {event.uid, 0}
+
+        return await self._page(call, wanted)
+
+    async def _page(self, call: Call, wanted: Callable[[Event], bool]) -> web.Response:
+        query = call.request.query
+        limit = int(_number(query.get("limit", "100"), "limit", 1, MAX_PAGE))
+        seconds = _number(query.get("wait", "0"), "wait", 0, MAX_EVENTS_WAIT)
+        marker, descends = query.get("marker"), query.get("sort_dir") == "desc"
+        found = await self._events.wait(marker, wanted, limit, seconds)
+        if call.id:
+            self._registry.hear(call.id, call.peer)
+        agent_id = self._means.settings.agent_id
+        documents = [self._events.document(event, agent_id) for event in found]
+        return _answer({"events": documents[::-1] if descends else documents, "links": []})
+
+    async def _take_note(self, call: Call) -> web.Response:
+        """Engines may come and go as agents do; the daemon speaks for them all."""
+        await _body(call.request)
+        return web.Response(status=202)
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _own(self, call: Call) -> Local:
+        local = self._registry.find(call.id)
+        if local is None:
+            raise RefusedError(404, f"Restore {call.id} is not reported to this daemon.")
+        if not _may_see(call.peer, local):
+            raise RefusedError(403, f"Restore {call.id} is another user's.")
+        return local
+
+    async def _look_up(self, restore_id: str) -> dict[str, Any]:
+        """What the control plane knows of a restore that nobody has reported here yet."""
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                answer = await self._means.control_plane.read_restore(restore_id)
+            document = answer.document() if answer.status == 200 else {}
+        except (AgentReporterError, TimeoutError):
+            document = {}
+        if "state" not in document:
+            raise RefusedError(404, f"Restore {restore_id} is not reported to this daemon.")
+        return {name: document[name] for name in READ_FIELDS if name in document}
+
+
+def _may_see(peer: Peer, local: Local) -> bool:
+    return peer.uid in {local.restore.client.uid, 0}
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if (request.content_length or 0) > MAX_BODY:
+        raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise RefusedError(408, f"The body was not whole within {BODY_SECONDS:g} s.", closes=True) from None
+    return b"".join(chunks)
+
+
+def _facts(request: web.BaseRequest) -> Facts:
+    headers = request.headers
+    pids = headers.get("X-Engine-Pid")
+    return Facts(
+        () if pids is None else _pids(pids),
+        _total(headers.get("X-Total-Bytes"), "X-Total-Bytes"),
+        _total(headers.get("X-Total-Files"), "X-Total-Files"),
+    )
+
+
+def _with_totals(amendment: Amendment, facts: Facts) -> Amendment:
+    return Amendment(
+        amendment.state,
+        amendment.started_time,
+        amendment.ended_time,
+        amendment.files_restored,
+        amendment.bytes_restored,
+        amendment.errors,
+        facts.total_files,
+        facts.total_bytes,
+    )
+
+
+def _pids(header: str) -> tuple[int, ...]:
+    words = header.split(",", MAX_PIDS)
+    if len(words) > MAX_PIDS:
+        raise RefusedError(400, f"X-Engine-Pid names more than {MAX_PIDS} processes.")
+    return tuple(int(_number(word.strip(), "X-Engine-Pid", 1, 2**22)) for word in words)
+
+
+def _total(header: str | None, name: str) -> int | None:
+    return None if header is None else int(_number(header, name, 0, MAX_COUNT))
+
+
+def _number(text: str, name: str, least: int, most: float) -> float:
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) <= most:
+        raise RefusedError(400, f"{name} has to be a whole number from {least} to {most:.0f}.")
+    return int(text)
+
+
+def _answer(document: object) -> web.Response:
+    return web.Response(body=json.dumps(document).encode(), headers=_JSON)
+
+
+def _refusal(problem: RefusedError) -> web.Response:
+    headers = dict(_JSON)
+    if problem.retry_after is not None:
+        headers["Retry-After"] = str(problem.retry_after)
+    answer = web.Response(status=problem.status, body=problem.body(), headers=headers)
+    if problem.closes:
+        answer.force_close()
+    return answer

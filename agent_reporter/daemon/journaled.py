@@ -1,0 +1,98 @@
+"""Keeps the record of a restore of the daemon: in the journal at once, in the spool from time to time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from agent_reporter.errors import SpoolError
+from agent_reporter.keeper import Keeper
+
+if TYPE_CHECKING:
+    import asyncio
+    from typing import Any
+
+    from agent_reporter.clock import Clock
+    from agent_reporter.daemon.journal import Journal
+    from agent_reporter.model.client import Client
+    from agent_reporter.model.exchange import Ending
+    from agent_reporter.model.record import Record
+    from agent_reporter.model.report import Report
+    from agent_reporter.spool import Entry
+
+OVER = "over"
+"""What a line of the journal says of a restore that needs nothing more."""
+
+
+class JournaledKeeper(Keeper):
+    """One restore's record. Its changes are journaled; `checkpoint` brings the spool's file up to them."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        record: Record,
+        clock: Clock,
+        journal: Journal,
+        writes: asyncio.Semaphore | None = None,
+    ) -> None:
+        super().__init__(entry, record, clock, writes)
+        self._restore_id = record.report.restore_id
+        self._journal = journal
+        self._journaled: Record | None = None
+
+    async def take(self, report: Report, client: Client) -> None:
+        """Return once `report`, and whose it is, are durable. Raises SpoolError if they cannot be made so.
+
+        A result that the journal has no room for is kept in the spool, which has space reserved for it.
+        """
+        self.client = client
+        self._note_delivery(report)
+        record = self._compose(report)
+        if self._journaled is not None:
+            # Where the delivery stands is journaled by its loop, and not with each report.
+            record = replace(record, exchange=self._journaled.exchange)
+        try:
+            await self._journal_changes(record)
+        except SpoolError:
+            if not report.is_final:
+                raise
+            await self._write(record)
+
+    async def checkpoint(self, report: Report) -> None:
+        """Bring the file of the spool up to what was journaled; raises SpoolError."""
+        await self._write(self._compose(report))
+
+    async def settle(self, report: Report, ending: Ending) -> None:
+        """The delivery is over: forget the record, or keep it as a dead letter."""
+        await super().settle(report, ending)
+        try:
+            await self._journal.append(self._restore_id, {OVER: True})
+        except SpoolError as problem:
+            self._log.error("spool.write_failed", problem=str(problem))
+
+    async def _store(self, record: Record) -> None:
+        await self._journal_changes(record)
+
+    async def _journal_changes(self, record: Record) -> None:
+        changes: dict[str, Any] = record.changes_since(self._journaled)
+        if self._journaled is None:
+            changes[OVER] = False
+        self._journaled = record  # before it is durable: what follows builds on it in the order of the lines
+        if not changes:
+            return
+        try:
+            await self._journal.append(self._restore_id, changes)
+        except BaseException:
+            self._journaled = None
+            raise
+        self._kept = record
+
+    def _is_due(self, report: Report) -> bool:  # noqa: ARG002 - reports are journaled as they come
+        now = self._clock.monotonic()
+        kept = self._kept
+        if now < self._next_try:
+            return False
+        return kept is None or (kept.exchange.attempt, kept.exchange.ending) != (
+            self.exchange.attempt,
+            self.exchange.ending,
+        )

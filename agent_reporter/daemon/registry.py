@@ -1,0 +1,330 @@
+"""Every restore that engines report to this daemon: begun, amended, made durable, delivered, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent_reporter import processes
+from agent_reporter.daemon.events import STOP_REQUEST
+from agent_reporter.daemon.journaled import JournaledKeeper
+from agent_reporter.daemon.left_behind import LeftBehind
+from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
+from agent_reporter.daemon.refusals import RefusedError
+from agent_reporter.daemon.restores import ENGINE_LOST, LocalRestore
+from agent_reporter.errors import (
+    InvalidRestoreIdError,
+    RestoreBusyError,
+    RestoreEndedError,
+    SpoolError,
+)
+from agent_reporter.logs import get_logger
+from agent_reporter.model.amendment import ConflictError, amended, lost
+from agent_reporter.model.client import Client
+from agent_reporter.model.exchange import Exchange
+from agent_reporter.model.record import Record
+from agent_reporter.model.report import Report
+from agent_reporter.model.restore_id import checked_restore_id
+from agent_reporter.model.state import RestoreState
+from agent_reporter.takeover import after_takeover
+from agent_reporter.threads import in_thread
+
+if TYPE_CHECKING:
+    from agent_reporter.daemon.events import Events
+    from agent_reporter.daemon.journal import Journal
+    from agent_reporter.daemon.peers import Peer
+    from agent_reporter.deliveries import Deliveries
+    from agent_reporter.delivery import Delivery
+    from agent_reporter.means import Means
+    from agent_reporter.model.amendment import Amendment
+    from agent_reporter.model.client import Facts
+    from agent_reporter.spool import Entry, Spool
+
+REMEMBERED = 1_000
+"""Restores that are over, and are still shown."""
+ROOT = 0
+CHECKPOINT_INTERVAL = 5.0
+"""Seconds between two looks whether the journal has grown."""
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class Local:
+    """A restore of this daemon with all that belongs to it."""
+
+    restore: LocalRestore
+    keeper: JournaledKeeper
+    delivery: Delivery
+    is_kept: bool = True
+    """Whether all that was taken of it is durable."""
+
+
+class Registry:
+    """The restores of this daemon."""
+
+    def __init__(
+        self, means: Means, deliveries: Deliveries, spool: Spool, journal: Journal, events: Events
+    ) -> None:
+        self._means = means
+        self._clock = means.clock
+        self._deliveries = deliveries
+        self._spool = spool
+        self._journal = journal
+        self._events = events
+        self._open: dict[str, Local] = {}
+        self._past: OrderedDict[str, Local] = OrderedDict()
+        self._left = LeftBehind(spool, means.settings.destination, {})
+        self._registering: dict[str, asyncio.Lock] = {}
+        self._liveness = Liveness(means, self._lose)
+
+    def start(self) -> None:
+        """Begin to follow engines, and to keep the journal short."""
+        self._deliveries.spawn("liveness", self._liveness.run)
+        self._deliveries.spawn("checkpoints", self._checkpoint_again_and_again)
+
+    # --- what engines ask ---------------------------------------------------------------------------------
+
+    async def amend(self, restore_id: str, peer: Peer, amendment: Amendment, facts: Facts) -> None:
+        """Take what `peer` states of a restore, which begins with that, and return once it is durable.
+
+        Raises RefusedError: 400 for a bad id or process, 403 for another user's restore, 409 where the
+        restore's state does not allow it, 503 where it cannot be made durable or there are too many.
+        """
+        local = self.find(restore_id) or await self._register(restore_id, peer)
+        restore = local.restore
+        _authorise(restore, peer)
+        restore.last_heard = self._clock.monotonic()
+        before = restore.report
+        is_repeated = before.is_final and not local.is_kept and amendment.state is before.state
+        if not is_repeated:
+            self._name_processes(restore, facts)
+            try:
+                restore.report = amended(
+                    before, amendment, self._clock.now(), self._means.settings.max_errors
+                )
+            except ConflictError as problem:
+                raise RefusedError(409, str(problem)) from None
+        await self._keep(local)
+        self._means.tally.accepted += 1
+        self._notice(local, before)
+
+    async def ask_stop(self, restore_id: str, peer: Peer) -> None:
+        """Have a restore stopped: its engine learns of it, and the control plane, once that is durable.
+
+        Raises RefusedError: 403 for another user's restore, 404 for one that is not here, 409 after its end.
+        """
+        local = self.find(restore_id)
+        if local is None:
+            raise RefusedError(404, f"Restore {restore_id} is not reported to this daemon.")
+        _authorise(local.restore, peer)
+        if not local.restore.is_live:
+            raise RefusedError(409, f"Restore {restore_id} has ended as {local.restore.report.state.value}.")
+        local.restore.request_stop()
+        await self._keep(local)
+        local.delivery.ask_stop()
+
+    def find(self, restore_id: str) -> Local | None:
+        """A restore that is open here, or was until lately."""
+        return self._open.get(restore_id) or self._past.get(restore_id)
+
+    def all(self) -> list[Local]:
+        """The restores that are open, in the order in which they came."""
+        return list(self._open.values())
+
+    def hear(self, restore_id: str, peer: Peer) -> None:
+        """A user looked at a restore: if it is the user's own, its engine is not silent."""
+        local = self._open.get(restore_id)
+        if local is not None and local.restore.client.uid == peer.uid:
+            local.restore.last_heard = self._clock.monotonic()
+
+    # --- from the start to the end ------------------------------------------------------------------------
+
+    async def resume(self) -> None:
+        """Go on with what another daemon left in the spool and in the journal. Called once, at the start."""
+        replayed = await in_thread("journal-replay", self._journal.replay)
+        await self._journal.start()
+        self._left = LeftBehind(self._spool, self._means.settings.destination, replayed)
+        await self._own_left_behind()
+        await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Bring the spool up to the journal, and forget the journal's lines."""
+        number = await self._journal.rotate()
+        for restore_id, changes in self._left.journaled.items():
+            await self._journal.append(restore_id, changes)
+        results = await asyncio.gather(*map(_checkpoint, list(self._open.values())))
+        if all(results):
+            await self._journal.forget(number)
+
+    def close(self) -> None:
+        """Follow nobody any more."""
+        self._liveness.close()
+
+    def _begin(self, entry: Entry, record: Record, *, resumed: bool = False) -> Local:
+        restore = LocalRestore(
+            record.report,
+            record.client or Client(ROOT),
+            on_stop=self._tell_stop,
+            on_end=self._forget,
+        )
+        restore.last_heard = self._clock.monotonic()
+        keeper = JournaledKeeper(entry, record, self._clock, self._journal, self._means.writes)
+        local = Local(restore, keeper, self._deliveries.begin(restore, keeper, spread=resumed))
+        self._open[restore.restore_id] = local
+        if restore.is_live:
+            self._liveness.follow(restore, grace=GRACE_AFTER_START_SECONDS if resumed else GRACE_SECONDS)
+            if restore.client.stop_requested:
+                local.delivery.ask_stop()
+                self._events.publish(STOP_REQUEST, restore.restore_id, restore.client.uid)
+        return local
+
+    async def _register(self, restore_id: str, peer: Peer) -> Local:
+        """Begin with a restore that was not known; only one call at a time does so for the same restore."""
+        async with self._registering.setdefault(restore_id, asyncio.Lock()):
+            try:
+                if (known := self.find(restore_id)) is not None:
+                    return known
+                return await self._open_entry(restore_id, peer)
+            finally:
+                self._registering.pop(restore_id, None)
+
+    async def _open_entry(self, restore_id: str, peer: Peer) -> Local:
+        most = self._means.settings.max_restores
+        if len(self._open) >= most:
+            raise RefusedError(503, f"{most} restores are open here, which is the most.", retry_after=10)
+        try:
+            checked_restore_id(restore_id)
+            entry = await in_thread(
+                "spool-open", partial(self._spool.open, restore_id), abandoned=lambda entry: entry.release()
+            )
+        except InvalidRestoreIdError as problem:
+            raise RefusedError(400, str(problem)) from None
+        except RestoreBusyError as problem:
+            raise RefusedError(409, str(problem)) from None
+        except SpoolError as problem:
+            raise RefusedError(503, str(problem), retry_after=5) from None
+        if entry.record is not None and entry.record.report.is_final:
+            state = entry.record.report.state.value
+            await in_thread("spool-release", entry.release)
+            raise RefusedError(409, str(RestoreEndedError(restore_id, state)))
+        client = Client(peer.uid)
+        if entry.record is not None:
+            return self._begin(entry, replace(after_takeover(entry.record), client=client))
+        exchange = Exchange(dialect=self._deliveries.dialect)
+        destination = self._means.settings.destination
+        return self._begin(entry, Record(destination, Report(restore_id), exchange, client=client))
+
+    def _name_processes(self, restore: LocalRestore, facts: Facts) -> None:
+        known = {process.pid for process in restore.client.processes}
+        if not restore.is_live or known.issuperset(facts.pids):
+            return
+        named = list(restore.client.processes)
+        for pid in facts.pids:
+            process = processes.identity(pid)
+            if process is None:
+                raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
+            if process not in named:
+                named.append(process)
+        restore.client = replace(restore.client, processes=tuple(filter(processes.is_alive, named)))
+        self._liveness.follow(restore)
+
+    async def _keep(self, local: Local) -> None:
+        restore = local.restore
+        local.is_kept = False
+        try:
+            await local.keeper.take(restore.report, restore.client)
+        except SpoolError as problem:
+            local.delivery.wake(urgent=True)  # the control plane may have it sooner than the disk
+            raise RefusedError(503, str(problem), retry_after=5) from None
+        local.is_kept = True
+
+    def _notice(self, local: Local, before: Report) -> None:
+        report = local.restore.report
+        has_first_error = before.errors.count == 0 < report.errors.count
+        if report.state is not before.state or has_first_error:
+            local.delivery.wake(urgent=True)
+        if report.is_final:
+            self._end(local.restore)
+
+    def _end(self, restore: LocalRestore) -> None:
+        """Its engine says nothing more; what is left to do is to deliver."""
+        self._liveness.forget(restore)
+        if restore.stop_asked_at is not None:
+            self._means.tally.stops.add(self._clock.monotonic() - restore.stop_asked_at)
+            restore.stop_asked_at = None
+        self._events.end(f"restore_{_EVENT[restore.report.state]}", restore.restore_id, restore.client.uid)
+
+    def _tell_stop(self, restore: LocalRestore) -> None:
+        restore.stop_asked_at = self._clock.monotonic()
+        self._events.publish(STOP_REQUEST, restore.restore_id, restore.client.uid)
+        _log.info("restore.stop_requested", restore_id=restore.restore_id)
+
+    def _lose(self, restore: LocalRestore, what_happened: str) -> None:
+        """Nobody is left to state how it ended."""
+        local = self._open.get(restore.restore_id)
+        if local is None or not restore.is_live:
+            self._liveness.forget(restore)
+            return
+        _log.warning("restore.engine_lost", restore_id=restore.restore_id, why=what_happened)
+        restore.report = lost(restore.report, self._clock.now(), ENGINE_LOST, what_happened)
+        self._end(restore)
+        self._deliveries.spawn(f"lose {restore.restore_id}", partial(self._keep_lost, local))
+
+    async def _keep_lost(self, local: Local) -> None:
+        try:
+            await self._keep(local)
+        except RefusedError as problem:
+            _log.error("restore.not_kept", restore_id=local.restore.restore_id, problem=str(problem))
+        local.delivery.wake(urgent=True)
+
+    def _forget(self, restore: LocalRestore) -> None:
+        local = self._open.pop(restore.restore_id, None)
+        if local is None:
+            return
+        self._liveness.forget(restore)
+        self._past[restore.restore_id] = local
+        while len(self._past) > REMEMBERED:
+            self._past.popitem(last=False)
+
+    # --- the spool and the journal ------------------------------------------------------------------------
+
+    async def _checkpoint_again_and_again(self) -> None:
+        while True:
+            await self._clock.sleep(CHECKPOINT_INTERVAL)
+            if self._left.journaled:
+                await self._own_left_behind()
+            if self._journal.wants_rotation:
+                await self.checkpoint()
+
+    async def _own_left_behind(self) -> None:
+        found = await in_thread("daemon-resume", self._left.own)
+        for entry, record in found:
+            self._begin(entry, after_takeover(record), resumed=True)
+            _log.info("daemon.resumed", restore_id=record.report.restore_id, state=record.report.state.value)
+
+
+def _authorise(restore: LocalRestore, peer: Peer) -> None:
+    if peer.uid not in {restore.client.uid, ROOT}:
+        raise RefusedError(403, f"Restore {restore.restore_id} is another user's.")
+
+
+async def _checkpoint(local: Local) -> bool:
+    try:
+        await local.keeper.checkpoint(local.restore.report)
+    except SpoolError as problem:
+        _log.error("spool.write_failed", restore_id=local.restore.restore_id, problem=str(problem))
+        return False
+    return True
+
+
+_EVENT = {
+    RestoreState.COMPLETED: "completed",
+    RestoreState.COMPLETED_WITH_ERRORS: "completed",
+    RestoreState.FAILED: "failed",
+    RestoreState.STOPPED: "stopped",
+}
+"""Under which event a restore ends (`protocol.md`, Events)."""
