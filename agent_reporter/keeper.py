@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_reporter.clock import Clock
-    from agent_reporter.model.exchange import Ending
+    from agent_reporter.model.exchange import Ending, Exchange
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.model.report import Report
     from agent_reporter.spool import Entry
@@ -127,9 +127,14 @@ class Keeper:
         if self._entry is not None:
             await in_thread("spool-release", self._entry.release)
 
-    def _compose(self, report: Report) -> Record:
+    def _compose(self, report: Report, exchange: Exchange | None = None) -> Record:
         return Record(
-            self._destination, report, self.exchange, self._engine, self.undelivered_since, self.client
+            self._destination,
+            report,
+            exchange or self.exchange,
+            self._engine,
+            self.undelivered_since,
+            self.client,
         )
 
     def _is_due(self, report: Report) -> bool:

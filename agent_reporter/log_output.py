@@ -66,8 +66,9 @@ def configure(level: str = "warning", form: str = "auto") -> None:
 
 
 def _writer(form: str) -> Callable[[EventDict], None]:
-    has_journal = os.path.exists(JOURNAL_SOCKET)  # noqa: PTH110 - it never raises
-    if has_journal and (form == "journal" or (form == "auto" and _stderr_is_the_journal())):
+    is_for_journal = form == "journal" or (form == "auto" and _stderr_is_the_journal())
+    # In a loop, too: /run is memory and not a disk.
+    if is_for_journal and os.path.exists(JOURNAL_SOCKET):  # noqa: PTH110 - it never raises
         return _journal(JOURNAL_SOCKET).write
     if form == "text" or (form == "auto" and os.isatty(STDERR)):
         return _write_text
@@ -167,9 +168,9 @@ class _Window:
 class Folder:
     """Decides which events are written, so that a failure that repeats itself takes few lines.
 
-    A failure is written when it comes first. When it comes again within `seconds`, for whatever restore, it is
-    counted, and the count follows as `log.folded` when they are over. Only events from `warning` on that name
-    a reason are folded. At most `room` failures are remembered; beyond, the oldest one's time ends early.
+    A failure is written when it comes first. When it comes again within `seconds`, for whatever restore, it
+    is counted, and the count follows as `log.folded` when they are over. Only events from `warning` on that
+    name a reason are folded. At most `room` failures are remembered; beyond, the oldest one's time ends.
     """
 
     def __init__(self, seconds: float = FOLD_SECONDS, room: int = FOLD_ROOM) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter import log_output, logs
-from agent_reporter.log_output import Folder, Journal, Output, configure, encode_fields, journal_fields
+from agent_reporter.log_output import Folder, Output, configure, encode_fields, journal_fields
 from agent_reporter.logs import CONCEALED, conceal, get_logger
 from tests.blocking import no_blocking_calls
 from tests.builders import FakeClock, python
@@ -131,7 +131,7 @@ def test_an_event_that_cannot_be_rendered_is_left_out_and_the_next_one_is_writte
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     configure("warning", "json")
-    logging.getLogger("a.library").warning("%d", "no number")
+    output().handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",), "levelno": logging.ERROR}))
     get_logger().warning("an.event")
     (line,) = lines(capfd)
     assert json.loads(line)["event"] == "an.event"
@@ -144,9 +144,10 @@ def test_an_error_logged_just_before_the_end_is_still_written() -> None:
 
 
 def test_a_stderr_that_is_non_blocking_gets_everything() -> None:
-    script = f"{SAY}import os\nos.set_blocking(2, False)\n" + (
+    script = (
+        f"{SAY}import logging, os\nos.set_blocking(2, False)\n"
         "for number in range(2000): get_logger().error('an.event', number=number)\n"
-        f"import logging\nlogging.getLogger('agent_reporter').handlers[0].flush(60)"
+        "logging.getLogger('agent_reporter').handlers[0].flush(60)"
     )
     said = python(script, "json")
     assert [json.loads(line)["number"] for line in said.stderr.splitlines()] == list(range(2000))
@@ -156,7 +157,7 @@ def test_a_stderr_that_is_non_blocking_gets_everything() -> None:
 def full_pipe() -> Iterator[tuple[int, int]]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    with pytest.raises(BlockingIOError):
+    with suppress(BlockingIOError):
         while True:
             os.write(writing, bytes(4096))
     os.set_blocking(writing, True)
@@ -188,8 +189,8 @@ def test_a_stderr_that_cannot_be_written_is_no_reason_to_fail(closes: str) -> No
 
 
 async def test_logging_does_not_block_the_event_loop(capfd: pytest.CaptureFixture[str]) -> None:
-    configure("warning", "json")
     with no_blocking_calls():
+        configure("warning", "auto")
         for _ in range(100):
             get_logger().warning("an.event")
             await asyncio.sleep(0)
@@ -245,7 +246,8 @@ def test_flush_returns_though_nothing_can_be_written() -> None:
 
 
 def test_a_thousand_restores_that_fail_alike_take_two_lines() -> None:
-    script = f"{SAY}" + (
+    script = (
+        f"{SAY}"
         "for number in range(1000):\n"
         "    get_logger(restore_id=f'r-{number}').warning(\n"
         "        'delivery.failed', why=f'no answer for r-{number}', attempt=number)\n"
@@ -268,23 +270,23 @@ def test_a_thousand_restores_that_fail_alike_take_two_lines() -> None:
 
 
 def test_the_count_is_written_when_the_time_is_over_though_nothing_more_is_logged() -> None:
-    clock, written = FakeClock(), []
-    is_told = threading.Event()
+    clock = FakeClock()
+    written: list[str] = []
+    heard = {"a.moment_later": threading.Event(), "log.folded": threading.Event()}
 
     def write(event: EventDict) -> None:
-        written.append(event)
-        clock.pass_by(60.0)
-        if event["event"] == "log.folded":
-            is_told.set()
+        written.append(event["event"])
+        if event["event"] in heard:
+            heard[event["event"]].set()
 
-    output = Output(write, Folder(seconds=60.1), now=clock.monotonic)
-    output.handle(record("delivery.failed", why="no answer"))
-    output.handle(record("delivery.failed", why="no answer"))
-    clock.pass_by(0.0)
-    assert not is_told.wait(0) or written
-    output.handle(record("a.moment_later"))
-    assert is_told.wait(60)
-    assert [event["event"] for event in written] == ["delivery.failed", "a.moment_later", "log.folded"]
+    handler = Output(write, Folder(seconds=0.01), now=clock.monotonic)
+    handler.handle(record("delivery.failed", why="no answer"))
+    handler.handle(record("delivery.failed", why="no answer"))
+    handler.handle(record("a.moment_later"))
+    assert heard["a.moment_later"].wait(60)
+    clock.pass_by(0.01)
+    assert heard["log.folded"].wait(60)
+    assert written == ["delivery.failed", "a.moment_later", "log.folded"]
 
 
 def failure(why: str = "no answer", **keys: object) -> EventDict:
@@ -352,7 +354,7 @@ happenings = st.lists(
         st.sampled_from(["info", "warning", "error"]),
         st.sampled_from(["no answer", "refused", "full"]),
         st.sampled_from(["r-1", "r-2"]),
-        st.floats(0, 40),
+        st.integers(0, 40),
     ),
     max_size=60,
 )
@@ -360,7 +362,7 @@ happenings = st.lists(
 
 @given(happenings, st.integers(1, 20))
 def test_every_failure_is_written_or_counted_in_bounded_memory(
-    happened: list[tuple[str, str, str, str, float]], room: int
+    happened: list[tuple[str, str, str, str, int]], room: int
 ) -> None:
     folder, now = Folder(60.0, room), 0.0
     offered: Counter[tuple[str, str, str]] = Counter()
@@ -377,7 +379,7 @@ def test_every_failure_is_written_or_counted_in_bounded_memory(
             assert level != "info"
             assert now - last_written[name, level, why] < 60.0
         elif level != "info" and room >= 12:
-            assert now - last_written.get((name, level, why), -60.0) >= 60.0 - 1e-6
+            assert now - last_written.get((name, level, why), -60.0) >= 60.0
         if event in written:
             last_written[name, level, why] = now
         left = folder.seconds_left(now)
@@ -420,8 +422,7 @@ def test_the_journal_reads_every_field_as_it_was_meant(fields: dict[str, str]) -
 @given(st.dictionaries(any_text, any_text | st.integers() | st.none()), any_text)
 def test_every_field_has_a_name_that_the_journal_takes(keys: dict[str, object], name: str) -> None:
     fields = journal_fields({**keys, "event": name, "level": "error"})
-    for field in fields:
-        assert re.fullmatch("[A-Z][A-Z0-9_]{0,63}", field)
+    assert all(re.fullmatch("[A-Z][A-Z0-9_]{0,63}", field) for field in fields)
     assert (fields["EVENT"], fields["PRIORITY"]) == (name, "3")
 
 
@@ -443,20 +444,20 @@ def test_a_service_writes_fields_to_the_journal(
         stderr = os.fstat(2)
         monkeypatch.setenv("JOURNAL_STREAM", f"{stderr.st_dev}:{stderr.st_ino}")
     configure("warning", form)
-    get_logger(restore_id="r-1").warning("delivery.failed", why="two\nlines", attempt=3, **{"müll-x": "\x1b"})
+    get_logger(restore_id="r-1").warning(
+        "delivery.failed", why="two\nlines", attempt=3, **{"größe-x": "\x1b"}
+    )
     fields = decoded(journal.recv(65536))
     assert fields.pop("AR_TIMESTAMP")
     assert fields == {
-        "MESSAGE": rb"delivery.failed restore_id=r-1 why=two\nlines attempt=3 m\xc3\xbcll-x=\x1b".replace(
-            rb"\xc3\xbc", "ü".encode()
-        ),
+        "MESSAGE": r"delivery.failed restore_id=r-1 why=two\nlines attempt=3 größe-x=\x1b".encode(),
         "PRIORITY": b"4",
         "SYSLOG_IDENTIFIER": b"agent-reporter",
         "EVENT": b"delivery.failed",
         "RESTORE_ID": b"r-1",
         "AR_WHY": b"two\nlines",
         "AR_ATTEMPT": b"3",
-        "AR_M_LL_X": b"\x1b",
+        "AR_GR_SSE_X": b"\x1b",
     }
     assert lines(capfd) == []
 
@@ -476,12 +477,11 @@ def test_an_entry_that_is_too_large_arrives_with_its_long_values_cut(journal: so
     assert fields["AR_PROBLEM"] == b"x" * 16384 + "…".encode()
 
 
-def test_a_journal_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        Journal(str(tmp_path / "gone")).write({"event": "an.event", "level": "error"})
-    broken = Output(Journal(str(tmp_path / "gone")).write)
-    broken.handle(record("an.event"))
-    broken.flush(60)
+def test_a_journal_that_is_gone_is_no_reason_to_fail(journal: socket.socket) -> None:
+    configure("warning", "journal")
+    journal.close()
+    get_logger().warning("an.event")
+    output().flush(60)
 
 
 @pytest.mark.parametrize("stream", [None, "", "1:2", "nonsense"])

@@ -47,6 +47,7 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for wrong usage or settings."""
+    _open_standard_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = build_parser([name for name in COMMANDS if name == chosen])
@@ -79,6 +80,15 @@ def build_parser(commands: Collection[str]) -> argparse.ArgumentParser:
         if name in commands:
             _command(name).add_arguments(described)
     return parser
+
+
+def _open_standard_streams() -> None:
+    """Where our caller has closed one, a file of ours would take its number, and what is said there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def say(problem: object, status: int) -> int:

@@ -1,80 +1,115 @@
-"""`status`: each restore of the spool, from the newest report to the next try, for a person or as JSON."""
+"""`status`: each restore of the spool and of the daemon, from the newest report to the next try."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agent_reporter.cli.options import add_settings, load_settings
-from agent_reporter.cli.wording import amount, duration
-from agent_reporter.model.times import format_time
-from agent_reporter.spool import Listed, Spool
+from agent_reporter.cli.main import FAILED, say
+from agent_reporter.cli.options import add_settings, load_settings, seconds
+from agent_reporter.cli.restores_shown import Look, look, may_have_daemon
+from agent_reporter.cli.wording import amount, duration, printable
+from agent_reporter.model.state import FINAL_STATES
+from agent_reporter.settings import DaemonUse
 
 if TYPE_CHECKING:
-    import argparse
-
     from rich.table import Table
+
+    from agent_reporter.settings import Settings
+
+LEAST_INTERVAL = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give `parser` the command's options."""
-    parser.add_argument("--json", action="store_true", help="print a JSON document")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print a JSON document")
+    forms.add_argument(
+        "--watch",
+        action="store_true",
+        help="show them live until Ctrl-C: a table on a terminal, else a line for each restore",
+    )
+    parser.add_argument(
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="with --watch: look again after so long (default: 1)",
+    )
     add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the spool holds."""
+    """Print what the spool holds and what the daemon has; 1 if the one that is needed cannot be read."""
     settings = load_settings(args)
-    spool = Spool(settings.spool_dir)
-    restores = [describe(listed) for listed in spool.listing()]
-    set_aside = [str(path) for path in spool.set_aside()]
+    if args.watch:
+        from agent_reporter.cli.watch import watch  # noqa: PLC0415 - it brings what draws
+
+        return watch(settings, args.interval)
+    found = look(settings)
     if args.json:
-        print(json.dumps({"restores": restores, "set_aside": set_aside}, indent=2))
-        return 0
-    if restores:
+        print(json.dumps(_document(found, settings), indent=2))
+    else:
+        _print(found, settings)
+    return _say_problems(found, settings)
+
+
+def following(restore: dict[str, Any], now: datetime) -> str:
+    """When the next try to deliver a restore is, in words; empty if nothing stands in its way."""
+    if restore["dead_letter"]:
+        return "never: dead letter"
+    if restore["owner"] is None:
+        is_left = "uid" in restore and restore["newest"]["state"] not in FINAL_STATES
+        return "once the daemon runs" if is_left else "at the next run or flush"
+    if restore["next_try"] is None:
+        return ""
+    left = (datetime.fromisoformat(restore["next_try"]) - now).total_seconds()
+    return f"in {duration(left)}" if left > 0 else "now"
+
+
+def _document(found: Look, settings: Settings) -> dict[str, Any]:
+    daemon = {"socket": str(settings.socket), "problem": found.daemon_problem}
+    return {
+        "restores": found.restores,
+        "set_aside": found.set_aside,
+        "daemon": None if found.told is None and not found.daemon_problem else daemon,
+    }
+
+
+def _print(found: Look, settings: Settings) -> None:
+    if found.restores:
         from rich.console import Console  # noqa: PLC0415 - not for --json
 
-        Console().print(_table(restores, datetime.now(UTC)))
+        Console().print(_table(found.restores, datetime.now(UTC)))
+    elif not found.spool_problem:
+        beside = "" if found.told is None else ", and the daemon has no open restore"
+        print(f"Nothing is waiting in {settings.spool_dir}{beside}.")
     else:
-        print(f"Nothing is waiting in {settings.spool_dir}.")
-    for path in set_aside:
+        print("The daemon has no open restore.") if found.told is not None else None
+    for path in found.set_aside:
         print(f"Set aside, as it could not be read: {path}")
-    return 0
 
 
-def describe(listed: Listed) -> dict[str, Any]:
-    """One restore as a JSON object. Times are RFC 3339, counts are bytes and files."""
-    described: dict[str, Any] = {
-        "restore_id": listed.restore_id,
-        "owner": listed.owner,
-        "dead_letter": listed.dead,
-        "problem": listed.problem,
-    }
-    if listed.record is None:
-        return described
-    report, exchange = listed.record.report, listed.record.exchange
-    known = exchange.acknowledged
-    since, not_before = listed.record.undelivered_since, exchange.not_before
-    return described | {
-        "newest": report.to_document() | {"errors": {"count": report.errors.count}},
-        "acknowledged": None if known is None else known.to_document(),
-        "undelivered_since": None if since is None else format_time(since),
-        "attempts": exchange.attempt,
-        "next_try": None if not_before is None else format_time(not_before),
-        "why": exchange.failure,
-        "ending": None if exchange.ending is None else exchange.ending.value,
-    }
+def _say_problems(found: Look, settings: Settings) -> int:
+    status = 0
+    if found.spool_problem:
+        status = say(found.spool_problem, FAILED if found.told is None else 0)
+    if found.daemon_problem:
+        status |= say(found.daemon_problem, FAILED if settings.daemon is DaemonUse.ALWAYS else 0)
+    return status
 
 
 def _table(restores: list[dict[str, Any]], now: datetime) -> Table:
     from rich.table import Table  # noqa: PLC0415 - not for --json
+    from rich.text import Text  # noqa: PLC0415 - as above
 
     table = Table()
     for name in ("restore", "newest", "acknowledged", "undelivered for", "next try", "why"):
         table.add_column(name, overflow="fold")
     for restore in restores:
-        table.add_row(restore["restore_id"], *_cells(restore, now))
+        table.add_row(restore["restore_id"], *(Text(printable(cell)) for cell in _cells(restore, now)))
     return table
 
 
@@ -83,18 +118,13 @@ def _cells(restore: dict[str, Any], now: datetime) -> tuple[str, ...]:
     if newest is None:
         return "?", "?", "", "", restore["problem"]
     errors = f", {newest['errors']['count']} errors" if newest["errors"]["count"] else ""
+    stops = ", stopping" if newest["stop_requested"] else ""
     told = "nothing" if known is None else f"{known['state']}, {amount(known['bytes_restored'])}"
-    if restore["dead_letter"]:
-        following = "never: dead letter"
-    elif restore["owner"] is None:
-        following = "at the next run or flush"
-    else:
-        following = _until(restore["next_try"], now)
     return (
-        f"{newest['state']}, {amount(newest['bytes_restored'])}, {newest['files_restored']} files{errors}",
+        f"{newest['state']}{stops}, {amount(newest['bytes_restored'])}, {newest['files_restored']} files{errors}",
         told,
         _since(restore["undelivered_since"], now),
-        following,
+        following(restore, now) or "as it goes on",
         restore["why"],
     )
 
@@ -103,8 +133,8 @@ def _since(moment: str | None, now: datetime) -> str:
     return "" if moment is None else duration((now - datetime.fromisoformat(moment)).total_seconds())
 
 
-def _until(moment: str | None, now: datetime) -> str:
-    if moment is None:
-        return "as it goes on"
-    left = (datetime.fromisoformat(moment) - now).total_seconds()
-    return f"in {duration(left)}" if left > 0 else "now"
+def _interval(text: str) -> float:
+    interval = seconds(text)
+    if interval < LEAST_INTERVAL:
+        raise argparse.ArgumentTypeError(f"{text} is too often: {LEAST_INTERVAL:g} seconds at least")
+    return interval

@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPMethod
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,9 @@ MAX_PAGE = 1_000
 LOOK_UP_SECONDS = 1.5
 """What the control plane gets to tell of a restore that is not known here."""
 MAX_PIDS = 16
+PATCHES_AT_ONCE = 32
+"""Patches that are taken together; further ones wait. One sync makes them all durable, and between them the
+deliveries have their turns, however many engines call."""
 
 _SERVER: dict[str, Any] = {
     "access_log": None,
@@ -79,6 +83,7 @@ class Api:
         self._means = means
         self._registry = registry
         self._events = events
+        self._at_once = asyncio.Semaphore(PATCHES_AT_ONCE)
         self._routes: dict[tuple[str, str, str], Callable[[Call], Awaitable[web.Response]]] = {
             ("PATCH", "restores", "one"): self._update,
             ("GET", "restores", "one"): self._read,
@@ -131,7 +136,12 @@ class Api:
     # --- operations ---------------------------------------------------------------------------------------
 
     async def _update(self, call: Call) -> web.Response:
-        amendment = read_patch(await _body(call.request))
+        body = await _body(call.request)
+        async with self._at_once:
+            await self._take(call, read_patch(body))
+        return web.Response(status=204)
+
+    async def _take(self, call: Call, amendment: Amendment) -> None:
         if amendment.state is RestoreState.STOP_REQUESTED:
             await self._registry.ask_stop(call.id, call.peer)
         else:
@@ -139,7 +149,6 @@ class Api:
             if facts.total_bytes is not None or facts.total_files is not None:
                 amendment = _with_totals(amendment, facts)
             await self._registry.amend(call.id, call.peer, amendment, facts)
-        return web.Response(status=204)
 
     async def _read(self, call: Call) -> web.Response:
         local = self._registry.find(call.id)
@@ -217,18 +226,27 @@ def _may_see(peer: Peer, local: Local) -> bool:
 async def _body(request: web.BaseRequest) -> bytes:
     if (request.content_length or 0) > MAX_BODY:
         raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
-    chunks: list[bytes] = []
-    size = 0
+    if request.content.is_eof():  # it came with the head, as it mostly does
+        body = request.content.read_nowait()
+    else:
+        body = await _rest_of_body(request)
+    if len(body) > MAX_BODY:
+        raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
+    return body
+
+
+async def _rest_of_body(request: web.BaseRequest) -> bytes:
+    """The body, or as much of it as shows that it is too large."""
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > MAX_BODY:
-                    raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
-                chunks.append(chunk)
+                body += chunk
+                if len(body) > MAX_BODY:
+                    break
     except TimeoutError:
         raise RefusedError(408, f"The body was not whole within {BODY_SECONDS:g} s.", closes=True) from None
-    return b"".join(chunks)
+    return bytes(body)
 
 
 def _facts(request: web.BaseRequest) -> Facts:
@@ -254,6 +272,7 @@ def _with_totals(amendment: Amendment, facts: Facts) -> Amendment:
     )
 
 
+@lru_cache(maxsize=1_000)
 def _pids(header: str) -> tuple[int, ...]:
     words = header.split(",", MAX_PIDS)
     if len(words) > MAX_PIDS:

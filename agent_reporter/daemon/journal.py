@@ -3,10 +3,10 @@
     journal.N        segments, the newest has the greatest number
     journal.lock     locked by the daemon that writes
 
-A report is answered once its line is durable. Each line is the change of one restore, as a JSON object that is
-merged with those before it. The spool's file of a restore is a checkpoint: once it is written, lines before it
-are not needed, and whole segments are deleted. A segment is never written to by another daemon than the one
-that began it, so a torn line can only be the last thing in it.
+A report is answered once its line is durable. Each line is the change of one restore, as a JSON object that
+is merged with those before it. The spool's file of a restore is a checkpoint: once it is written, lines
+before it are not needed, and whole segments are deleted. A segment is never written to by another daemon
+than the one that began it, so a torn line can only be the last thing in it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CLOSE_SECONDS = 10.0
 """What is pending at the end has so long to be written."""
 HEADER = b"agent-reporter journal 1\n"
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _NAME = re.compile(r"journal\.(\d{1,18})")
 _log = get_logger()
 
@@ -202,7 +203,7 @@ class Journal:
             batch.waiting.append(done)
             if batch.size >= PENDING_BYTES:
                 self._has_room.clear()
-        await asyncio.shield(done)
+        await done
 
     async def rotate(self) -> int:
         """Begin a new segment; the number is for `forget`. Raises SpoolError if that is not possible."""
@@ -235,7 +236,7 @@ class Journal:
         with self._mutex:
             self._calls.append((call, done))
             self._woken.notify()
-        return await asyncio.shield(done)
+        return await done
 
     # --- the thread that writes ---------------------------------------------------------------------------
 
@@ -259,16 +260,24 @@ class Journal:
             if self._is_spoiled:
                 self._begin_segment()
             self._write(b"".join(batch.lines))
-            self._files.fdatasync(self._segment)
         except OSError as problem:
             self._take_back()
-            full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-            return SpoolError(
-                f"{self._path(self._number)} cannot be written: {problem.strerror}. "
-                f"{'Free some space' if full else 'Look at the disk'}, and report again."
-            )
+            return self._failure(problem)
+        try:
+            self._files.fdatasync(self._segment)
+        except OSError as problem:
+            self._is_spoiled = True  # nobody knows what of it is on the disk
+            self._take_back()
+            return self._failure(problem)
         self._size += batch.size
         return None
+
+    def _failure(self, problem: OSError) -> SpoolError:
+        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
+        return SpoolError(
+            f"{self._path(self._number)} cannot be written: {problem.strerror}. "
+            f"{'Free some space' if full else 'Look at the disk'}, and report again."
+        )
 
     def _write(self, content: bytes) -> None:
         rest = memoryview(content)
@@ -276,20 +285,19 @@ class Journal:
             rest = rest[self._files.write(self._segment, rest) :]
 
     def _take_back(self) -> None:
-        """After a failure nobody knows what of the segment is on the disk: it is cut, and another begun.
-
-        What was acknowledged before stays in it.
-        """
-        self._is_spoiled = True
-        with suppress(OSError):
+        """Cut the segment to what was acknowledged; if that fails, it is left, and another begun."""
+        try:
             self._files.ftruncate(self._segment, self._size)
+        except OSError:
+            self._is_spoiled = True
 
     def _begin_segment_or_say(self) -> None:
         try:
             self._begin_segment()
         except OSError as problem:
             raise SpoolError(
-                f"the spool {self._directory} takes no journal: {problem}. Free some space, or make it writable."
+                f"the spool {self._directory} takes no journal: {problem}. Free some space, or make it "
+                "writable."
             ) from problem
 
     def _begin_segment(self) -> None:
@@ -344,7 +352,7 @@ class Journal:
 
 
 def _encode(restore_id: str, changes: Mapping[str, Any]) -> bytes:
-    content = json.dumps({"restore_id": restore_id, "changes": changes}, separators=(",", ":")).encode()
+    content = _to_json({"restore_id": restore_id, "changes": changes}).encode()
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SpoolError
@@ -47,10 +46,9 @@ class JournaledKeeper(Keeper):
         """
         self.client = client
         self._note_delivery(report)
-        record = self._compose(report)
-        if self._journaled is not None:
-            # Where the delivery stands is journaled by its loop, and not with each report.
-            record = replace(record, exchange=self._journaled.exchange)
+        # Where the delivery stands is journaled by its loop, and not with each report.
+        exchange = self.exchange if self._journaled is None else self._journaled.exchange
+        record = self._compose(report, exchange)
         try:
             await self._journal_changes(record)
         except SpoolError:

@@ -71,7 +71,7 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
                 manager.settimeout(0)
-                manager.sendto(text.encode(), address)
+                manager.sendto(text.encode(errors="replace"), address)
         except OSError as problem:
             if not self._has_failed:
                 _log.warning("daemon.not_notified", socket=self._address, problem=str(problem))

@@ -66,18 +66,20 @@ def amended(report: Report, amendment: Amendment, now: datetime, max_errors: int
         started = started or now
     if state.is_final:
         ended = amendment.ended_time or now
-    changed = replace(
-        report,
-        state=state,
-        started_time=started,
-        ended_time=ended,
-        files_restored=files,
-        bytes_restored=size,
-        total_files=report.total_files if amendment.total_files is None else amendment.total_files,
-        total_bytes=report.total_bytes if amendment.total_bytes is None else amendment.total_bytes,
-        errors=_errors(report.errors, amendment.errors, max_errors),
-    )
-    return report if changed == report else replace(changed, revision=report.revision + 1)
+    told = {
+        "state": state,
+        "started_time": started,
+        "ended_time": ended,
+        "files_restored": files,
+        "bytes_restored": size,
+        "total_files": report.total_files if amendment.total_files is None else amendment.total_files,
+        "total_bytes": report.total_bytes if amendment.total_bytes is None else amendment.total_bytes,
+        "errors": _errors(report.errors, amendment.errors, max_errors),
+    }
+    changes = {name: value for name, value in told.items() if value != getattr(report, name)}
+    if not changes:
+        return report
+    return replace(report, revision=report.revision + 1, **changes)  # type: ignore[arg-type]  # as above
 
 
 def lost(report: Report, now: datetime, reason: str, what_happened: str) -> Report:

@@ -2,7 +2,7 @@
 
 GUEST is what `make-guest` made. FIRST and SECOND are two builds, the second of a higher version. The control
 plane is the reference, on this machine's loopback, which the guest shares. Prints a line for each step, and ends
-with 1 if one has failed.
+with 1 at the first that fails, as later ones build on it.
 """
 
 from __future__ import annotations
@@ -13,162 +13,27 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-HERE = Path(__file__).resolve().parent
-PROJECT = "110011"
-TOKEN = "the-token-of-the-package-test"  # noqa: S105 - of a control plane that ends with this test
+from control_plane import PROJECT, TOKEN, ControlPlane
+from guest import PATIENCE, Guest, StepError, insist, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOCKET = "/run/agent-reporter/api.sock"
 SERVICE, LISTENER = "agent-reporter.service", "agent-reporter.socket"
-SPOOL = "/var/lib/agent-reporter/spool"
-PATIENCE = 30.0
-"""Seconds that anything may take to become true."""
-AWAY = {"match": {"method": "PATCH"}, "for_seconds": 600, "answer": {"status": 503}}
-"""A control plane that takes no reports."""
-
-
-class StepError(Exception):
-    """What a step wanted is not so."""
-
-
-def insist(is_so: object, otherwise: str) -> None:
-    """Raise StepError with `otherwise` if it is not so."""
-    if not is_so:
-        raise StepError(otherwise)
-
-
-def wait_until(is_so: Callable[[], object], otherwise: str) -> None:
-    """Wait for a condition; raises StepError if it does not come true in time."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        insist(time.monotonic() < deadline, f"{otherwise} (waited {PATIENCE:g} s)")
-        time.sleep(0.1)
-
-
-class Guest:
-    """The booted guest."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._boot = subprocess.Popen([HERE / "boot-guest", root], start_new_session=True)
-        wait_until(self._find_init, "the guest's init did not start")
-        self.enter = ["nsenter", "--target", str(self._find_init()), *"-m -p -u -i -C -r -w".split()]
-        wait_until(
-            lambda: self.try_("systemctl", "is-active", "package-test.target").returncode == 0, "no boot"
-        )
-
-    def _find_init(self) -> int | None:
-        insist(self._boot.poll() is None, "the guest does not boot")
-        children = Path(f"/proc/{self._boot.pid}/task/{self._boot.pid}/children").read_text().split()
-        inits = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"]
-        return int(inits[0]) if inits else None
-
-    def close(self) -> None:
-        """End it. Its processes go with its init."""
-        with suppress(OSError):
-            self._boot.kill()
-        self._boot.wait()
-
-    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command in the guest."""
-        return subprocess.Popen(
-            [*self.enter, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **options,
-        )
-
-    def try_(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the guest, however it ends."""
-        process = self.start(*command)
-        out, _ = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(command, process.returncode, out, "")
-
-    def run(self, *command: str) -> str:
-        """Run a command in the guest, and return what it printed; raises StepError if it fails."""
-        done = self.try_(*command)
-        insist(
-            done.returncode == 0, f"`{' '.join(command)}` ended with {done.returncode}: {done.stdout[-2000:]}"
-        )
-        return done.stdout
-
-    def show(self, unit: str, name: str) -> str:
-        """A property of a unit."""
-        return self.run("systemctl", "show", "--property", name, "--value", unit).strip()
-
-    def path(self, name: str) -> Path:
-        """A file of the guest, seen from outside: not those in /run."""
-        return self.root / name.lstrip("/")
-
-    def install(self, package: Path) -> None:
-        """Install a package file, with what it depends on, as an administrator does."""
-        self.path("/root/package.deb").write_bytes(package.read_bytes())
-        self.run(
-            "env",
-            "DEBIAN_FRONTEND=noninteractive",
-            "apt-get",
-            "-qq",
-            "--no-install-recommends",
-            "--yes",
-            "install",
-            "/root/package.deb",
-        )
-
-
-class ControlPlane:
-    """The reference control plane, outside the guest."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "token").write_text(TOKEN)
-        command = [sys.executable, "-m", "agent_reporter.cli.main", "reference", "--listen", "127.0.0.1:0"]
-        command += ["--data", str(folder / "data"), "--token-file", str(folder / "token"), "--faults"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        insist(self._process.stdout, "no pipe")
-        self.url = self._process.stdout.readline().split()[-1]  # type: ignore[union-attr]  # insisted on
-
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
-
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        """One request, with its answer's document; raises OSError for a refusal."""
-        request = urllib.request.Request(self.url + path, method=method, headers={"X-Auth-Token": TOKEN})  # noqa: S310 - a URL of our own server
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - a URL of our own server
-            content = answer.read()
-        return json.loads(content) if content else None
-
-    def start_restore(self) -> str:
-        """Have a restore started, and return its id."""
-        document = self.ask(
-            "POST", f"/v2/{PROJECT}/restores", {"backup_id": "b", "destination_agent_id": "a"}
-        )
-        return str(document.get("id") or document["restore_id"])
-
-    def record(self, restore_id: str) -> dict[str, Any]:
-        """What it knows of a restore."""
-        return dict(self.ask("GET", f"/v2/{PROJECT}/restores/{restore_id}"))
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """For a while, it takes no reports."""
-        self.ask("POST", "/faults", [AWAY])
-        yield
-        self.ask("DELETE", "/faults")
+OUT_SERVICE, OUT_LISTENER = "agent-reporter-out.service", "agent-reporter-out.socket"
+STATE, SPOOL = "/var/lib/agent-reporter", "/var/lib/agent-reporter/spool"
+SETTINGS, TOKEN_FILE = "/etc/agent-reporter/agent-reporter.toml", "/etc/agent-reporter/token"
 
 
 @dataclass
-class Test:
+class Life:
     """What the steps share: the guest, the control plane, the packages, and what was reported."""
 
     guest: Guest
@@ -177,27 +42,26 @@ class Test:
     second: Path
     reported: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By restore, what the control plane has to know of it at the end."""
+    left_behind: str = ""
+    """The restore whose result was not delivered before the package was removed."""
 
     @property
     def pid(self) -> int:
         """The daemon's main process; 0 while there is none."""
         return int(self.guest.show(SERVICE, "MainPID"))
 
-    def call(self, restore_id: str, user: str = "engine", **values: object) -> subprocess.Popen[str]:
+    def call(self, restore_id: str, values: dict[str, object], user: str = "engine") -> subprocess.Popen[str]:
         """Start to report `values` of a restore with curl, as an engine's user."""
-        operations = [
-            {"op": "replace", "path": f"/{name.replace('_', '-')}", "value": value}
-            for name, value in values.items()
-        ]
+        operations = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in values.items()]
         command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE), "--unix-socket", SOCKET]
         command += ["--request", "PATCH", "--header", "Content-Type: application/json-patch+json"]
-        command += ["--data", json.dumps(operations), "--write-out", "%{http_code}", "--output", "/dev/null"]
+        command += ["--data", json.dumps(operations), "--write-out", "%{http_code}"]
         url = f"http://agent/v2/{PROJECT}/restores/{restore_id}"
         return self.guest.start("runuser", "-u", user, "--", *command, url)
 
     def report(self, restore_id: str, **values: object) -> None:
         """Report `values`, and hold the daemon and the control plane to them."""
-        answered(self.call(restore_id, **values))
+        answered(self.call(restore_id, values))
         self.reported.setdefault(restore_id, {}).update(values)
 
     def is_delivered(self, restore_id: str) -> bool:
@@ -208,7 +72,7 @@ class Test:
     def deliver(self, *restore_ids: str) -> None:
         """Wait until the control plane knows what was reported."""
         for restore_id in restore_ids or self.reported:
-            wait_until(lambda: self.is_delivered(restore_id), f"{restore_id} is not delivered")  # noqa: B023 - used at once
+            wait_until(partial(self.is_delivered, restore_id), f"{restore_id} is not delivered")
 
     def end_without_delivery(self) -> str:
         """Report a restore from its start to its end while the control plane is away, and return its id."""
@@ -216,6 +80,11 @@ class Test:
         self.report(restore_id, state="in_progress")
         self.report(restore_id, state="completed", files_restored=7, bytes_restored=700)
         return restore_id
+
+    def set(self, *lines: str) -> None:
+        """Add lines to the settings file."""
+        file = self.guest.path(SETTINGS)
+        file.write_text("\n".join([file.read_text().rstrip(), *lines, ""]))
 
     # --- the steps ----------------------------------------------------------------------------------------
 
@@ -225,17 +94,14 @@ class Test:
         self.guest.run("id", "agent-reporter")
         insist(self.guest.show(LISTENER, "ActiveState") == "active", "the socket does not listen")
         insist(self.pid == 0, "the service runs before it is called")
-        listed = self.guest.run("stat", "-c", "%U:%G %a", SOCKET, "/var/lib/agent-reporter").split("\n")
-        insist(
-            listed[:2] == ["root:agent-reporter 660", "agent-reporter:agent-reporter 700"],
-            f"owners: {listed}",
-        )
+        owners = self.guest.run("stat", "--format", "%U:%G %a", SOCKET, STATE).split("\n")
+        insist(owners[0] == "root:agent-reporter 660", f"{SOCKET}: {owners[0]}")
+        insist(owners[1] == "agent-reporter:agent-reporter 700", f"{STATE}: {owners[1]}")
         for unit in (SERVICE, LISTENER):
-            insist(
-                self.guest.run("systemctl", "is-enabled", unit).strip() == "enabled", f"{unit} is not enabled"
-            )
-        out = self.guest.run("systemd-analyze", "verify", f"/lib/systemd/system/{SERVICE}")
-        insist(not out, f"systemd-analyze verify: {out}")
+            insist(self.guest.show(unit, "UnitFileState") == "enabled", f"{unit} is not enabled")
+        units = [f"/lib/systemd/system/{unit}" for unit in (SERVICE, LISTENER, OUT_SERVICE, OUT_LISTENER)]
+        said = self.guest.run("systemd-analyze", "verify", *units)
+        insist(not said, f"systemd-analyze verify: {said}")
 
     def own_environment(self) -> None:
         """Python packages of the host do not matter to it."""
@@ -245,17 +111,14 @@ class Test:
 
     def configure(self) -> None:
         """Settings in the conffile, the token as a credential, and users with and without the group."""
-        settings = self.guest.path("/etc/agent-reporter/agent-reporter.toml")
-        lines = {
-            "endpoint": f'"{self.control_plane.url}"',
-            "project_id": f'"{PROJECT}"',
-            "drain_timeout": "1.0",
-        }
-        lines |= {"retry_base": "0.2", "retry_cap": "2.0"}
-        settings.write_text(
-            settings.read_text() + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        self.set(
+            f'endpoint = "{self.control_plane.url}"',
+            f'project_id = "{PROJECT}"',
+            "drain_timeout = 1.0",
+            "retry_base = 0.2",
+            "retry_cap = 2.0",
         )
-        token = self.guest.path("/etc/agent-reporter/token")
+        token = self.guest.path(TOKEN_FILE)
         token.touch(mode=0o600)
         token.write_text(TOKEN)
         self.guest.run("useradd", "--groups", "agent-reporter", "engine")
@@ -264,8 +127,8 @@ class Test:
     def activate(self) -> None:
         """The first call starts the service; a user outside of the group is not let in."""
         restore_id = self.control_plane.start_restore()
-        out, _ = self.call(restore_id, user="stranger", state="in_progress").communicate()
-        insist("000" in out, f"a stranger was answered: {out}")
+        out, _ = self.call(restore_id, {"state": "in_progress"}, "stranger").communicate()
+        insist(out.endswith("000"), f"a stranger was answered: {out}")
         insist(self.pid == 0, "a stranger has started the service")
         self.report(restore_id, state="in_progress")
         insist(self.guest.show(SERVICE, "ActiveState") == "active", "the service is not active")
@@ -277,8 +140,7 @@ class Test:
     def reload(self) -> None:
         """A reload takes new settings over, and the process stays."""
         before = self.pid
-        settings = self.guest.path("/etc/agent-reporter/agent-reporter.toml")
-        settings.write_text(settings.read_text() + 'log_level = "debug"\n')
+        self.set('log_level = "debug"')
         self.guest.run("systemctl", "reload", SERVICE)
         insist(self.guest.show(SERVICE, "ActiveState") == "active", "it is not active after a reload")
         insist(self.pid == before, "the process was replaced")
@@ -289,6 +151,18 @@ class Test:
         restore_id = self.control_plane.start_restore()
         self.report(restore_id, state="completed", files_restored=2, bytes_restored=20)
         return restore_id
+
+    def other_sign_in(self) -> None:
+        """Without the credential it starts just so, where the settings name another way to sign in."""
+        credential, file = self.guest.path(TOKEN_FILE), self.guest.path(f"{STATE}/token")
+        file.write_bytes(credential.read_bytes())
+        self.guest.run("chown", "agent-reporter:", f"{STATE}/token")
+        self.guest.run("chmod", "600", f"{STATE}/token")
+        credential.rename(credential.with_name("kept"))
+        self.set(f'token_file = "{STATE}/token"')
+        self.guest.run("systemctl", "restart", SERVICE)
+        self.deliver(self.one_more())
+        credential.with_name("kept").rename(credential)
 
     def watchdog(self) -> None:
         """A daemon that hangs is replaced, and a call that waits meanwhile is answered."""
@@ -329,7 +203,7 @@ class Test:
         self.deliver(restore_id)
 
     def upgrade(self) -> None:
-        """An upgrade with undelivered reports, and with calls all the while: none is dropped, nothing is lost."""
+        """An upgrade with undelivered reports, and with calls all the while: nothing is lost or dropped."""
         before, version = self.pid, self.guest.run("dpkg-query", "-W", "-f", "${Version}", "agent-reporter")
         with self.control_plane.away():
             restore_id = self.end_without_delivery()
@@ -339,7 +213,7 @@ class Test:
                 wait_until(lambda: self.pid not in {0, before}, "the service was not restarted")
         after = self.guest.run("dpkg-query", "-W", "-f", "${Version}", "agent-reporter")
         insist(after != version, f"the version is still {version}")
-        settings = self.guest.path("/etc/agent-reporter/agent-reporter.toml").read_text()
+        settings = self.guest.path(SETTINGS).read_text()
         insist(self.control_plane.url in settings, "the settings were replaced")
         self.deliver(restore_id, *others)
 
@@ -374,24 +248,24 @@ class Test:
     def remove(self) -> None:
         """Removed: nothing runs or listens; settings, token and undelivered reports stay."""
         with self.control_plane.away():
-            self.left = self.end_without_delivery()
+            self.left_behind = self.end_without_delivery()
             self.guest.run("apt-get", "-qq", "--yes", "remove", "agent-reporter")
         insist(self.guest.try_("pgrep", "-u", "agent-reporter").returncode == 1, "a process is left")
         insist(self.guest.try_("test", "-e", SOCKET).returncode == 1, "the socket is left")
         insist(not self.guest.path("/usr/lib/agent-reporter").exists(), "files are left in /usr/lib")
-        insist(self.guest.path("/etc/agent-reporter/agent-reporter.toml").exists(), "the settings are gone")
+        insist(self.guest.path(SETTINGS).exists(), "the settings are gone")
         insist(self.guest.run("find", SPOOL, "-type", "f"), "the spool is gone")
 
     def install_again(self) -> None:
         """Installed again after a removal: what was left is delivered."""
         self.guest.install(self.second)
         self.guest.run("systemctl", "start", SERVICE)
-        self.deliver(self.left)
+        self.deliver(self.left_behind)
 
     def purge(self) -> None:
         """Purged: no file is left; the user stays."""
         self.guest.run("apt-get", "-qq", "--yes", "purge", "agent-reporter")
-        for name in ("/var/lib/agent-reporter", "/etc/agent-reporter", "/usr/lib/agent-reporter"):
+        for name in (STATE, "/etc/agent-reporter", "/usr/lib/agent-reporter"):
             insist(not self.guest.path(name).exists(), f"{name} is left")
         insist(
             self.guest.try_("test", "-e", "/run/agent-reporter").returncode == 1,
@@ -418,19 +292,20 @@ class Test:
 
 
 STEPS = [
-    Test.install,
-    Test.own_environment,
-    Test.configure,
-    Test.activate,
-    Test.reload,
-    Test.watchdog,
-    Test.killed,
-    Test.stop_and_start,
-    Test.upgrade,
-    Test.remove,
-    Test.install_again,
-    Test.purge,
-    Test.every_record,
+    Life.install,
+    Life.own_environment,
+    Life.configure,
+    Life.activate,
+    Life.reload,
+    Life.other_sign_in,
+    Life.watchdog,
+    Life.killed,
+    Life.stop_and_start,
+    Life.upgrade,
+    Life.remove,
+    Life.install_again,
+    Life.purge,
+    Life.every_record,
 ]
 
 
@@ -441,26 +316,22 @@ def answered(call: subprocess.Popen[str]) -> None:
 
 
 def main(root: Path, first: Path, second: Path) -> int:
-    """Go through all steps; the first that fails is the last, as later ones build on it."""
-    with tempfile.TemporaryDirectory() as folder:
-        control_plane = ControlPlane(Path(folder))
-        guest = None
-        try:
-            guest = Guest(root)
-            test = Test(guest, control_plane, first, second)
-            for step in STEPS:
-                began = time.monotonic()
-                try:
-                    step(test)
-                except (StepError, OSError, subprocess.SubprocessError) as problem:
-                    print(f"FAILED  {step.__doc__}\n        {problem}", flush=True)
-                    print(guest.try_("journalctl", "--no-pager", "--lines", "60").stdout)
-                    return 1
-                print(f"ok      {step.__doc__} ({time.monotonic() - began:.1f} s)", flush=True)
-        finally:
-            if guest is not None:
-                guest.close()
-            control_plane.close()
+    """Go through all steps, and return the exit status."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ControlPlane(Path(folder)) as control_plane,
+        Guest(root) as guest,
+    ):
+        life = Life(guest, control_plane, first, second)
+        for step in STEPS:
+            began = time.monotonic()
+            try:
+                step(life)
+            except (StepError, OSError, subprocess.SubprocessError) as problem:
+                print(f"FAILED  {step.__doc__}\n        {problem}", flush=True)
+                print(guest.try_("journalctl", "--no-pager", "--lines=40", "--unit=agent-reporter*").stdout)
+                return 1
+            print(f"ok      {step.__doc__} ({time.monotonic() - began:.1f} s)", flush=True)
     return 0
 
 
