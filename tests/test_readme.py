@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,9 @@ import pytest
 from agent_reporter import RestoreState, Settings
 from agent_reporter.cli.demo import SCENES
 from agent_reporter.cli.main import COMMANDS
+from agent_reporter.clock import SystemClock
+from agent_reporter.daemon.notify import Notifier
+from agent_reporter.daemon.service import Service
 from agent_reporter.reference import ReferenceServer
 from agent_reporter.reference.server import PROJECT
 
@@ -29,11 +33,14 @@ README = (ROOT / "README.md").read_text()
 FIRST = "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/agent-reporter demo"
 SECOND = ".venv/bin/pip install -e '.[dev]' && .venv/bin/python -m tests"
 
+(SCRIPT,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 INDENTED = re.findall(r"^ {4}(\S.*)", README, re.MULTILINE)
 QUOTED = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", README)
 SETTINGS_TABLE = dict(re.findall(r"^\| `([a-z_]+)` \| (\S*) ?\|", README, re.MULTILINE))
 NOT_SETTINGS = {
+    "engine_lost",
+    "restore_stop_request",
     "prometheus_client",
     "raise_if_stop_requested",
     "reporter_lost",
@@ -42,7 +49,11 @@ NOT_SETTINGS = {
 }
 """What else is written in the README as names of settings are."""
 
+METRICS = set(re.findall(r"`(agent_reporter_\w+)", README))
+
 FILES, FILE_BYTES = 20, 1_000
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 
 
 @pytest.fixture
@@ -170,6 +181,72 @@ async def test_the_example_without_an_event_loop_tells_of_a_failure(
     assert told(server, restore_id)[0] == "failed"
 
 
+@pytest.fixture
+async def daemon(server: ReferenceServer) -> AsyncIterator[Path]:
+    """The script, with a daemon to report to in place of that of this machine, and an archive of data."""
+    with tempfile.TemporaryDirectory(prefix="ar-") as name:  # the path of a Unix socket is short
+        directory = Path(name)
+        socket, script = directory / "api.sock", directory / "restore-tar"
+        assert SCRIPT.count("/run/agent-reporter/api.sock") == SCRIPT.count(f"/v2/{PROJECT}/") == 1
+        script.write_text(SCRIPT.replace("/run/agent-reporter/api.sock", str(socket)))
+        script.chmod(0o755)
+        (directory / "target").mkdir()
+        service = Service(
+            Settings(socket=socket), lambda: Settings(socket=socket), SystemClock(), Notifier(None), []
+        )
+        task = asyncio.create_task(service.run())
+        await service.ready.wait()
+        yield directory
+        service.end()
+        await task
+
+
+@needs_curl
+async def test_the_script_restores(server: ReferenceServer, daemon: Path, source: Path) -> None:
+    archive = shutil.make_archive(str(daemon / "data"), "tar", source)
+    restore_id = server.start_restore()
+    script = await asyncio.create_subprocess_exec(
+        daemon / "restore-tar", restore_id, archive, daemon / "target"
+    )
+    assert await script.wait() == 0
+    await server.wait_until(lambda: server.document(restore_id)["state"] == "completed")
+    assert contents(daemon / "target") == contents(source)
+    assert server.document(restore_id)["bytes_restored"] >= FILES * FILE_BYTES
+
+
+@needs_curl
+async def test_the_script_stops(server: ReferenceServer, daemon: Path) -> None:
+    archive = daemon / "data.tar"
+    os.mkfifo(archive)  # an archive that never ends
+    restore_id = server.start_restore()
+    script = await asyncio.create_subprocess_exec(
+        daemon / "restore-tar", restore_id, archive, daemon / "target"
+    )
+    await stop_once_it_runs(server, restore_id)
+    assert await script.wait() == 0
+    await server.wait_until(lambda: server.document(restore_id)["state"] == "stopped")
+
+
+@needs_curl
+async def test_the_script_says_that_the_archive_is_broken(server: ReferenceServer, daemon: Path) -> None:
+    restore_id = server.start_restore()
+    script = await asyncio.create_subprocess_exec(
+        daemon / "restore-tar",
+        restore_id,
+        daemon / "none.tar",
+        daemon / "target",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    await script.wait()
+    await server.wait_until(lambda: server.document(restore_id)["state"] == "failed")
+
+
+def test_the_metrics_named_are_there() -> None:
+    source = (ROOT / "agent_reporter" / "daemon" / "metrics.py").read_text()
+    named = {name.removesuffix("_total").removesuffix("_info") for name in METRICS}
+    assert named == {name for name in named if f'"{name}"' in source}
+
+
 def test_the_first_two_commands_are_the_demo_and_all_checks() -> None:
     assert INDENTED[:2] == [FIRST, SECOND]
 
@@ -219,7 +296,7 @@ def test_the_options_named_are_options_of_a_command() -> None:
 
 def test_the_settings_named_are_settings() -> None:
     named = {words for words in QUOTED if re.fullmatch(r"[a-z]+(_[a-z]+)+", words)} | SETTINGS_TABLE.keys()
-    assert named - NOT_SETTINGS <= set(Settings.model_fields)
+    assert named - NOT_SETTINGS - METRICS <= set(Settings.model_fields)
     variables = set(re.findall(r"AGENT_REPORTER_([A-Z_]+)", README))
     assert {name.lower() for name in variables} <= set(Settings.model_fields)
 
@@ -239,4 +316,4 @@ def test_the_files_named_are_there() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(README.splitlines()) < 250
+    assert len(README.splitlines()) < 340

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from agent_reporter.cli.wording import rough_duration
 from agent_reporter.errors import AgentReporterError, SpoolError, TransportError
 from agent_reporter.model import verdict
 from agent_reporter.model.documents import count_of, object_of, optional_count_of, text_of
-from agent_reporter.model.state import RestoreState
+from agent_reporter.model.state import FINAL_STATES, RestoreState
 from agent_reporter.model.times import format_time
 from agent_reporter.settings import DaemonUse
 from agent_reporter.spool import Listed, Spool
@@ -70,7 +72,9 @@ def look(settings: Settings, known: Collection[str] = ()) -> Look:
         listing, set_aside, spool_problem = [], [], str(problem)
     of_daemon = [] if told is None else told.restores
     names = {restore["restore_id"] for restore in of_daemon}
-    own = [describe(listed) for listed in listing if listed.restore_id not in names or not _is_passed_on(listed)]
+    own = [
+        describe(listed) for listed in listing if listed.restore_id not in names or not _is_passed_on(listed)
+    ]
     return Look([*of_daemon, *own], [str(path) for path in set_aside], told, daemon_problem, spool_problem)
 
 
@@ -91,6 +95,19 @@ async def ask_for_list(daemon: ControlPlane) -> list[dict[str, Any]]:
     if answer.status != 200:
         raise TransportError(verdict.explain(answer), uncertain=False)
     return [describe_told(document) for document in answer.document().get("restores", [])]
+
+
+def next_try(restore: dict[str, Any], now: datetime) -> str:
+    """When the next try to deliver a restore is, in words; empty if nothing stands in its way."""
+    if restore["dead_letter"]:
+        return "never: dead letter"
+    if restore["owner"] is None:
+        is_daemons = "uid" in restore and restore["newest"]["state"] not in FINAL_STATES
+        return "once the daemon runs" if is_daemons else "at the next run or flush"
+    if restore["next_try"] is None:
+        return ""
+    left = (datetime.fromisoformat(restore["next_try"]) - now).total_seconds()
+    return f"in {rough_duration(left)}" if left > 0 else "now"
 
 
 async def _ask(settings: Settings, known: Collection[str]) -> Told:
@@ -114,7 +131,9 @@ def _is_passed_on(listed: Listed) -> bool:
     """Whether the daemon's own word on a restore that it has says all that this record does."""
     if listed.dead or listed.record is None:
         return False
-    return listed.record.client is not None or (listed.owner is not None and not listed.record.exchange.failure)
+    return listed.record.client is not None or (
+        listed.owner is not None and not listed.record.exchange.failure
+    )
 
 
 def describe(listed: Listed) -> dict[str, Any]:

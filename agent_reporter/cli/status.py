@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from agent_reporter.cli.main import FAILED, say
 from agent_reporter.cli.options import add_settings, load_settings, seconds
-from agent_reporter.cli.restores_shown import Look, look, may_have_daemon
-from agent_reporter.cli.wording import amount, duration, printable
-from agent_reporter.model.state import FINAL_STATES
+from agent_reporter.cli.restores_shown import look, next_try
+from agent_reporter.cli.wording import amount, counted, duration, printable
 from agent_reporter.settings import DaemonUse
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from agent_reporter.cli.restores_shown import Look
     from agent_reporter.settings import Settings
 
 LEAST_INTERVAL = 0.1
@@ -56,19 +56,6 @@ def run(args: argparse.Namespace) -> int:
     return _say_problems(found, settings)
 
 
-def following(restore: dict[str, Any], now: datetime) -> str:
-    """When the next try to deliver a restore is, in words; empty if nothing stands in its way."""
-    if restore["dead_letter"]:
-        return "never: dead letter"
-    if restore["owner"] is None:
-        is_left = "uid" in restore and restore["newest"]["state"] not in FINAL_STATES
-        return "once the daemon runs" if is_left else "at the next run or flush"
-    if restore["next_try"] is None:
-        return ""
-    left = (datetime.fromisoformat(restore["next_try"]) - now).total_seconds()
-    return f"in {duration(left)}" if left > 0 else "now"
-
-
 def _document(found: Look, settings: Settings) -> dict[str, Any]:
     daemon = {"socket": str(settings.socket), "problem": found.daemon_problem}
     return {
@@ -84,10 +71,9 @@ def _print(found: Look, settings: Settings) -> None:
 
         Console().print(_table(found.restores, datetime.now(UTC)))
     elif not found.spool_problem:
-        beside = "" if found.told is None else ", and the daemon has no open restore"
-        print(f"Nothing is waiting in {settings.spool_dir}{beside}.")
-    else:
-        print("The daemon has no open restore.") if found.told is not None else None
+        print(f"Nothing is waiting in {settings.spool_dir}.")
+    if found.told is not None and not found.told.restores:
+        print("The daemon has no open restore.")
     for path in found.set_aside:
         print(f"Set aside, as it could not be read: {path}")
 
@@ -109,7 +95,7 @@ def _table(restores: list[dict[str, Any]], now: datetime) -> Table:
     for name in ("restore", "newest", "acknowledged", "undelivered for", "next try", "why"):
         table.add_column(name, overflow="fold")
     for restore in restores:
-        table.add_row(restore["restore_id"], *(Text(printable(cell)) for cell in _cells(restore, now)))
+        table.add_row(*(Text(printable(cell)) for cell in (restore["restore_id"], *_cells(restore, now))))
     return table
 
 
@@ -117,14 +103,15 @@ def _cells(restore: dict[str, Any], now: datetime) -> tuple[str, ...]:
     newest, known = restore.get("newest"), restore.get("acknowledged")
     if newest is None:
         return "?", "?", "", "", restore["problem"]
-    errors = f", {newest['errors']['count']} errors" if newest["errors"]["count"] else ""
+    count = newest["errors"]["count"]
+    errors = f", {counted(count, 'error')}" if count else ""
     stops = ", stopping" if newest["stop_requested"] else ""
     told = "nothing" if known is None else f"{known['state']}, {amount(known['bytes_restored'])}"
     return (
         f"{newest['state']}{stops}, {amount(newest['bytes_restored'])}, {newest['files_restored']} files{errors}",
         told,
         _since(restore["undelivered_since"], now),
-        following(restore, now) or "as it goes on",
+        next_try(restore, now) or "as it goes on",
         restore["why"],
     )
 

@@ -15,7 +15,9 @@ from http import HTTPMethod
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import ClientPayloadError as PayloadError
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from agent_reporter.daemon.documents import READ_FIELDS, errors_document, restore_document
 from agent_reporter.daemon.door import KEEP_ALIVE_SECONDS, Door
@@ -52,15 +54,36 @@ deliveries have their turns, however many engines call."""
 
 _SERVER: dict[str, Any] = {
     "access_log": None,
+    "auto_decompress": False,
     "keepalive_timeout": KEEP_ALIVE_SECONDS,
     "lingering_time": 1.0,
     "tcp_keepalive": False,
 }
-"""How aiohttp serves. What is left of a body that nobody wants is read for a second at most."""
+"""How aiohttp serves. What is left of a body that nobody wants is read for a second at most; no body is
+unpacked, as the protocol knows none that is packed."""
 
 _PATH = re.compile(r"/v2/(?P<project>[^/]+)/(?P<kind>restores|agents)(?:/(?P<id>[^/]+))?(?:/(?P<part>\w+))?")
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 _log = get_logger()
+
+
+class _Handler(web.RequestHandler):
+    """Answers what is no HTTP as everything else is refused, and without a line in the log for each."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - there is none that could be read
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - what it says is in the message
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The fault document."""
+        return _refusal(RefusedError(status, message or "This is no HTTP request.", closes=True))
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +99,7 @@ class Api:
     """Answers requests that come in through its door."""
 
     def __init__(self, means: Means, registry: Registry, events: Events, max_connections: int) -> None:
-        self.server = web.Server(self.handle, **_SERVER)
+        self.server = _Server(self.handle, **_SERVER)
         self.door = Door(self.server, max_connections)
         """Where connections come in."""
         self.rates = Rates(means.settings.peer_rate, means.clock.monotonic)
@@ -246,6 +269,8 @@ async def _rest_of_body(request: web.BaseRequest) -> bytes:
                     break
     except TimeoutError:
         raise RefusedError(408, f"The body was not whole within {BODY_SECONDS:g} s.", closes=True) from None
+    except (HttpProcessingError, PayloadError) as problem:
+        raise RefusedError(400, f"The body is no HTTP ({type(problem).__name__}).", closes=True) from None
     return bytes(body)
 
 

@@ -18,6 +18,8 @@ from agent_reporter.model.state import RestoreState
 MAX_SENTENCES = 20
 """As many sentences as one refusal carries."""
 MAX_COUNT = 2**63 - 1
+MAX_RECORDS = 20_000
+"""Error records in one patch: as many as have some meaning in 1 MB."""
 
 _FIELDS = {
     "/state": "state",
@@ -58,7 +60,7 @@ class _Errors(_Strict):
     count: Count
     reason: Text = ""
     diagnostics: Text | None = None
-    list: tuple[_Record, ...] = ()
+    list: Annotated[tuple[_Record, ...], Field(max_length=MAX_RECORDS)] = ()
 
 
 class _Operation(_Strict):

@@ -7,6 +7,7 @@ states go forward, counters never go down, nothing follows a final state.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import AgentReporterError
@@ -30,6 +31,10 @@ FINAL_CONFLICT = (
     "'stopped'] is not allowed."
 )
 """The words of the 409 as the protocol publishes them."""
+
+
+LOOKED_AT = 4
+"""So many times the records that are kept are looked at: of a longer list, the rest is only counted."""
 
 
 class ConflictError(AgentReporterError):
@@ -115,7 +120,7 @@ def _errors(known: Errors, told: Errors | None, max_records: int) -> Errors:
     if told is None or told.count < known.count:
         return known
     log = ErrorLog(max_records)
-    for record in told.records or known.records:
+    for record in islice(told.records or known.records, LOOKED_AT * max_records):
         log.add(clean_record(record.path, record.type, record.code, record.description, record.details))
     frozen = log.freeze(clean_text(told.reason, MAX_TOKEN), clean_text(told.diagnostics, MAX_DIAGNOSTICS))
     return replace(frozen, count=told.count)

@@ -1,8 +1,8 @@
 """Takes the Debian package through its life on a real systemd: `drive.py GUEST FIRST.deb SECOND.deb`.
 
-GUEST is what `make-guest` made. FIRST and SECOND are two builds, the second of a higher version. The control
-plane is the reference, on this machine's loopback, which the guest shares. Prints a line for each step, and ends
-with 1 at the first that fails, as later ones build on it.
+GUEST is what `make-guest` made. FIRST and SECOND are two builds, the second of a higher version. The
+control plane is the reference, on this machine's loopback, which the guest shares. Prints a line for each
+step, and ends with 1 at the first that fails, as later ones build on it.
 """
 
 from __future__ import annotations
