@@ -8,27 +8,26 @@ written, in bounded time.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import queue
-import re
 import select
-import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
 
+from agent_reporter.log_folding import Folder
+from agent_reporter.log_journal import Journal
+from agent_reporter.log_lines import in_one_line
 from agent_reporter.logs import redact
 from agent_reporter.threads import start_daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from structlog.typing import EventDict
 
@@ -36,12 +35,7 @@ ROOM = 4096
 """Events that wait at most to be written."""
 FLUSH_SECONDS = 1.0
 """What the end of the program waits at most for its last events to be written."""
-FOLD_SECONDS = 60.0
-FOLD_ROOM = 256
-REASONS = ("why", "problem", "exception")
-"""What makes a failure the same as another one, beside its name."""
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
-PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 STDERR = 2
 
 
@@ -158,91 +152,13 @@ def _event_of(record: logging.LogRecord) -> EventDict:
     return event
 
 
-@dataclass(slots=True)
-class _Window:
-    end: float
-    summary: EventDict
-    times: int = 0
-
-
-class Folder:
-    """Decides which events are written, so that a failure that repeats itself takes few lines.
-
-    A failure is written when it comes first. When it comes again within `seconds`, for whatever restore, it
-    is counted, and the count follows as `log.folded` when they are over. Only events from `warning` on that
-    name a reason are folded. At most `room` failures are remembered; beyond, the oldest one's time ends.
-    """
-
-    def __init__(self, seconds: float = FOLD_SECONDS, room: int = FOLD_ROOM) -> None:
-        self._seconds = seconds
-        self._room = room
-        self._windows: dict[int, _Window] = {}
-        """By what is the same, in the order in which they end."""
-
-    def take(self, event: EventDict, now: float) -> list[EventDict]:
-        """What is to be written after `event` came at `now`, in seconds."""
-        lines = self.ended(now)
-        reasons = _reasons(event)
-        if not reasons or PRIORITIES.get(event["level"], 0) > PRIORITIES["warning"]:
-            return [*lines, event]
-        name = str(event["event"])
-        same = hash((name, event["level"], *reasons.items()))
-        if same in self._windows:
-            self._windows[same].times += 1
-            return lines
-        if len(self._windows) >= self._room:
-            lines += self._end_first()
-        summary = {"event": "log.folded", "level": event["level"], "folded": name[:200]}
-        self._windows[same] = _Window(now + self._seconds, {**summary, **_last_lines(reasons)})
-        return [*lines, event]
-
-    def ended(self, now: float) -> list[EventDict]:
-        """What is to be written about the failures whose time is over at `now`."""
-        lines: list[EventDict] = []
-        while self.seconds_left(now) == 0:
-            lines += self._end_first()
-        return lines
-
-    def end_all(self) -> list[EventDict]:
-        """What is to be written when nothing more will come."""
-        lines: list[EventDict] = []
-        while self._windows:
-            lines += self._end_first()
-        return lines
-
-    def seconds_left(self, now: float) -> float | None:
-        """Seconds from `now` until there may be something to write; None if that needs an event first."""
-        first = next(iter(self._windows.values()), None)
-        return None if first is None else max(0.0, first.end - now)
-
-    def _end_first(self) -> list[EventDict]:
-        window = self._windows.pop(next(iter(self._windows)))
-        return [{**window.summary, "times": window.times}] if window.times else []
-
-
-def _reasons(event: EventDict) -> dict[str, str]:
-    """Why it happened, in words that are the same for every restore."""
-    reasons = {name: str(event[name]) for name in REASONS if name in event}
-    if "restore_id" in event:
-        this_restore = re.compile(rf"(?<!\w){re.escape(str(event['restore_id']))}(?!\w)")
-        reasons = {name: this_restore.sub("*", reason) for name, reason in reasons.items()}
-    return reasons
-
-
-def _last_lines(reasons: dict[str, str]) -> dict[str, str]:
-    """Of a traceback the last line tells most; and what is remembered has to be short."""
-    return {name: reason.rstrip().rpartition("\n")[2][:200] for name, reason in reasons.items()}
-
-
 _STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 _JSON = structlog.processors.JSONRenderer()
-_KEY_VALUE = structlog.processors.KeyValueRenderer(
-    key_order=["timestamp", "level", "event"], drop_missing=True, repr_native_str=False
-)
+_journal = cache(Journal)
 
 
 def _write_text(event: EventDict) -> None:
-    _write_line(_in_one_line(event))
+    _write_line(in_one_line(event))
 
 
 def _write_json(event: EventDict) -> None:
@@ -257,81 +173,3 @@ def _write_line(line: str) -> None:
             rest = rest[os.write(STDERR, rest) :]
         except BlockingIOError:  # somebody who shares the terminal made it non-blocking
             select.select([], [STDERR], [])
-
-
-def _in_one_line(event: Mapping[str, object]) -> str:
-    """An event takes one line, and no text from outside steers the terminal."""
-    return str(_KEY_VALUE(None, "", {key: _printable(str(value)) for key, value in event.items()}))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
-class Journal:
-    """Writes events to the socket `path` as the journal's native protocol wants them: a datagram each."""
-
-    CUTS = (None, 16384, 2048, 256)
-    """Letters that are left of a value, where the one before made too large a datagram."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        # Kept open: an event that says that the process is out of file descriptors has to be written, too.
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-
-    def write(self, event: EventDict) -> None:
-        """Write `event`, with long values cut if need be; raises OSError if the journal does not take it."""
-        fields = journal_fields(event)
-        for cut in self.CUTS:
-            entry = encode_fields({name: _shortened(value, cut) for name, value in fields.items()})
-            try:
-                self._socket.sendto(entry, self._path)
-            except OSError as problem:
-                if problem.errno != errno.EMSGSIZE:
-                    raise
-            else:
-                return
-
-
-_journal = cache(Journal)
-
-
-def journal_fields(event: EventDict) -> dict[str, str]:
-    """The fields of an entry: those that the journal knows, `EVENT`, `RESTORE_ID`, and `AR_*` for all else.
-
-    The prefix keeps names valid, whatever the key, and apart from those that mean something to the journal.
-    """
-    said = {
-        key: value for key, value in event.items() if key not in {"timestamp", "level", "event", "exception"}
-    }
-    message = f"{_printable(str(event['event']))} {_in_one_line(said)}".rstrip()
-    fields = {
-        "MESSAGE": f"{message}\n{event['exception']}" if "exception" in event else message,
-        "PRIORITY": str(PRIORITIES.get(event["level"], PRIORITIES["info"])),
-        "SYSLOG_IDENTIFIER": "agent-reporter",
-        "EVENT": str(event["event"]),
-    }
-    for key, value in event.items():
-        if key == "restore_id":
-            fields["RESTORE_ID"] = str(value)
-        elif key not in {"level", "event"}:
-            fields[f"AR_{re.sub('[^A-Z0-9_]', '_', key.upper())}"[:64]] = str(value)
-    return fields
-
-
-def encode_fields(fields: Mapping[str, str]) -> bytes:
-    """The datagram of an entry: `NAME=value` a line, or for a value of several lines its length before it."""
-    entry = bytearray()
-    for name, text in fields.items():
-        value = text.encode(errors="backslashreplace")
-        if b"\n" in value:
-            entry += b"%s\n%s%s\n" % (name.encode(), len(value).to_bytes(8, "little"), value)
-        else:
-            entry += b"%s=%s\n" % (name.encode(), value)
-    return bytes(entry)
-
-
-def _shortened(text: str, cut: int | None) -> str:
-    return text if cut is None or len(text) <= cut else f"{text[:cut]}…"

@@ -163,6 +163,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="Group that may use a socket which the daemon makes itself. Default: the daemon's own.",
     )
+    way_out: Path | None = Field(
+        default=None,
+        description="Unix socket of the way-out command, for a daemon without a network of its own.",
+    )
     silence_limit: Seconds = Field(
         default=3_600.0,
         description="A restore of the daemon that names no process is lost after so many silent seconds.",

@@ -18,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter import log_output, logs
-from agent_reporter.log_output import Folder, Output, configure, encode_fields, journal_fields
+from agent_reporter.log_folding import Folder
+from agent_reporter.log_journal import encode_fields, journal_fields
+from agent_reporter.log_output import Output, configure
 from agent_reporter.logs import CONCEALED, conceal, get_logger
 from tests.blocking import no_blocking_calls
 from tests.builders import FakeClock, python

@@ -1,22 +1,29 @@
-"""`check`: settings, sign-in, the way to the control plane, and the spool: each line ok, or what to do."""
+"""`check`: settings, daemon, sign-in, control plane and spool: each line is ok, or says what to do."""
 
 from __future__ import annotations
 
 import asyncio
+import grp
+import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.cli.main import FAILED
 from agent_reporter.cli.options import add_settings, load_settings
-from agent_reporter.cli.wording import amount
-from agent_reporter.control_plane.connection import connect
+from agent_reporter.cli.restores_shown import ask_for_list, may_have_daemon
+from agent_reporter.cli.wording import amount, counted, reason_of
+from agent_reporter.control_plane.connection import connect, connect_directly
 from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.model import verdict
+from agent_reporter.settings import DaemonUse
 from agent_reporter.spool import Spool
+from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from agent_reporter.control_plane.client import ControlPlane
     from agent_reporter.settings import Settings
@@ -35,18 +42,60 @@ def run(args: argparse.Namespace) -> int:
     """Check each thing, and return 0 if all are ok."""
     try:
         settings = load_settings(args)
-        where = str(settings.destination)
+        destination = settings.destination
     except ConfigurationError as problem:
         print(f"settings       {problem}")
         return FAILED
-    print(f"settings       ok: {where}")
-    problems = [*asyncio.run(_check_control_plane(settings)), *_check_spool(settings)]
+    print(f"settings       ok: {destination if settings.endpoint else f'project {settings.project_id}'}")
+    problems = [*asyncio.run(_check_ways(settings)), *_check_spool(settings)]
     return FAILED if any(problems) else 0
+
+
+async def _check_ways(settings: Settings) -> list[bool]:
+    """The daemon, if restores are reported through it, else the control plane itself."""
+    if settings.daemon is DaemonUse.NEVER:
+        return [_line("daemon", ok="not used"), *await _check_control_plane(settings)]
+    if not await in_thread("socket", partial(may_have_daemon, settings)):
+        alone = f"there is none at {settings.socket}, each process delivers by itself"
+        return [_line("daemon", ok=alone), *await _check_control_plane(settings)]
+    try:
+        async with connect(settings.model_copy(update={"daemon": DaemonUse.ALWAYS})) as daemon:
+            restores = await ask_for_list(daemon)
+    except AgentReporterError as problem:
+        hint = await in_thread("socket", partial(_why_no_daemon, settings.socket, problem))
+        said = _line("daemon", problem=hint)
+        is_needed = settings.daemon is DaemonUse.ALWAYS
+        return [said] if is_needed else [said, *await _check_control_plane(settings)]
+    count = counted(len(restores), "restore")
+    failing = [restore["why"] for restore in restores if restore["why"]]
+    delivers = f"the daemon cannot deliver {len(failing)} of {count}: {failing[0]}" if failing else ""
+    return [
+        _line("daemon", ok=f"{settings.socket} answers, and this user may use it; it shows {count}"),
+        _line("sign-in", ok="the daemon signs in"),
+        _line("control plane", ok="the daemon delivers", problem=delivers),
+    ]
+
+
+def _why_no_daemon(path: Path, problem: AgentReporterError) -> str:
+    """What is in the way to the daemon at the socket `path`, and what to do. Blocks for the disk."""
+    try:
+        gid = path.stat().st_gid
+    except OSError as missing:
+        return f"{path}: {missing.strerror}. Start the daemon, or set socket."
+    if os.access(path, os.W_OK):
+        return f"{path} cannot be asked: {reason_of(str(problem))}. Look whether the daemon runs."
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return (
+        f"{path} is there, and this user may not use it: it is for group {group}. Have this user added to it."
+    )
 
 
 async def _check_control_plane(settings: Settings) -> list[bool]:
     try:
-        async with connect(settings) as control_plane:
+        async with connect_directly(settings) as control_plane:
             return await _check_calls(settings, control_plane)
     except ConfigurationError as problem:
         return [_line("sign-in", problem=str(problem))]

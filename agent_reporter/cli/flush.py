@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.cli.main import TEMPORARY_FAILURE
 from agent_reporter.cli.options import add_settings, load_settings, seconds
+from agent_reporter.cli.restores_shown import may_have_daemon
 from agent_reporter.clock import SystemClock
+from agent_reporter.control_plane.connection import answers
 from agent_reporter.log_output import configure
+from agent_reporter.model.exchange import Ending
 from agent_reporter.reporter import Reporter
-from agent_reporter.spool import Spool
+from agent_reporter.settings import DaemonUse
+from agent_reporter.spool import Listed, Spool
 
 if TYPE_CHECKING:
     import argparse
 
+    from agent_reporter.model.record import Destination
     from agent_reporter.settings import Settings
     from agent_reporter.takeover import Orphan
 
@@ -37,11 +42,14 @@ def run(args: argparse.Namespace) -> int:
     """Deliver, say what became of each restore, and return 0 if nothing is left."""
     settings = load_settings(args)
     configure(settings.log_level, settings.log_format)
+    is_through_daemon = settings.daemon is DaemonUse.ALWAYS or (
+        may_have_daemon(settings) and answers(settings.socket)
+    )
     for orphan in asyncio.run(_deliver(settings, args.timeout)):
-        print(f"restore {orphan.restore_id}: {_say(orphan)}")
+        print(f"restore {orphan.restore_id}: {_say(orphan, is_through_daemon=is_through_daemon)}")
     left = [listed for listed in Spool(settings.spool_dir).listing() if not listed.dead]
     for listed in left:
-        print(f"restore {listed.restore_id}: {_why_left(listed.owner, listed.problem)}")
+        print(f"restore {listed.restore_id}: {_why_left(listed, settings.destination)}")
     return TEMPORARY_FAILURE if left else 0
 
 
@@ -56,14 +64,24 @@ async def _deliver(settings: Settings, timeout: float) -> list[Orphan]:  # noqa:
     return orphans
 
 
-def _say(orphan: Orphan) -> str:
+def _say(orphan: Orphan, *, is_through_daemon: bool) -> str:
     state = orphan.take_report().state.value
     if orphan.ending is None:
         return f"{state}, not delivered yet"
+    if is_through_daemon and orphan.ending is Ending.DELIVERED:
+        return f"{state}, taken by the daemon, which delivers it"
     return f"{state}, {orphan.ending.in_words}"
 
 
-def _why_left(owner: int | None, problem: str) -> str:
-    if owner is not None:
-        return f"left to process {owner}, which reports it"
-    return f"left in the spool{': ' if problem else ''}{problem}"
+def _why_left(listed: Listed, destination: Destination) -> str:
+    record = listed.record
+    if record is None:
+        return f"left in the spool: {listed.problem}"
+    if record.client is not None and (listed.owner is not None or not record.report.is_final):
+        runs = "once it runs again" if listed.owner is None else f"as process {listed.owner}"
+        return f"left to the daemon, which goes on with it {runs}"
+    if listed.owner is not None:
+        return f"left to process {listed.owner}, which reports it"
+    if record.destination != destination:
+        return f"left in the spool: it is for {record.destination}"
+    return "left in the spool"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "run an engine's command, and report its restore",
     "daemon": "take the reports of every engine on this host, and deliver them",
+    "way-out": "pass the daemon's requests on, so that the daemon needs no network",
     "flush": "deliver what the spool holds",
     "status": "show each restore of the spool: newest, acknowledged, next try, why",
     "stop": "ask the control plane to stop a restore",
@@ -101,7 +102,7 @@ def say(problem: object, status: int) -> int:
 def _command(name: str) -> Command:
     if name == "reference":
         return import_module("agent_reporter.reference.command")
-    return import_module(f"agent_reporter.cli.{name}")
+    return import_module(f"agent_reporter.cli.{name.replace('-', '_')}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent_reporter.cli.wording import rough_duration
+from agent_reporter.cli.wording import reason_of, rough_duration
 from agent_reporter.errors import AgentReporterError, SpoolError, TransportError
 from agent_reporter.model import verdict
 from agent_reporter.model.documents import count_of, object_of, optional_count_of, text_of
@@ -64,7 +64,7 @@ def look(settings: Settings, known: Collection[str] = ()) -> Look:
         try:
             told = asyncio.run(_ask(settings, known))
         except AgentReporterError as problem:
-            daemon_problem = f"The daemon at {settings.socket} does not tell its restores: {problem}"
+            daemon_problem = f"The daemon at {settings.socket} cannot be asked: {reason_of(str(problem))}"
     spool = Spool(settings.spool_dir)
     try:
         listing, set_aside, spool_problem = spool.listing(), spool.set_aside(), ""
@@ -107,7 +107,7 @@ def next_try(restore: dict[str, Any], now: datetime) -> str:
     if restore["next_try"] is None:
         return ""
     left = (datetime.fromisoformat(restore["next_try"]) - now).total_seconds()
-    return f"in {rough_duration(left)}" if left > 0 else "now"
+    return f"in {rough_duration(left)}" if round(left) > 0 else "now"
 
 
 async def _ask(settings: Settings, known: Collection[str]) -> Told:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent_reporter.cli.main import FAILED, say
 from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.cli.restores_shown import look, next_try
-from agent_reporter.cli.wording import amount, counted, duration, printable
+from agent_reporter.cli.wording import amount, counted, duration, printable, reason_of
 from agent_reporter.settings import DaemonUse
 
 if TYPE_CHECKING:
@@ -107,12 +107,13 @@ def _cells(restore: dict[str, Any], now: datetime) -> tuple[str, ...]:
     errors = f", {counted(count, 'error')}" if count else ""
     stops = ", stopping" if newest["stop_requested"] else ""
     told = "nothing" if known is None else f"{known['state']}, {amount(known['bytes_restored'])}"
+    done = f"{amount(newest['bytes_restored'])}, {newest['files_restored']} files"
     return (
-        f"{newest['state']}{stops}, {amount(newest['bytes_restored'])}, {newest['files_restored']} files{errors}",
+        f"{newest['state']}{stops}, {done}{errors}",
         told,
         _since(restore["undelivered_since"], now),
         next_try(restore, now) or "as it goes on",
-        restore["why"],
+        reason_of(restore["why"]),
     )
 
 

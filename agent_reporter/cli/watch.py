@@ -31,6 +31,7 @@ from agent_reporter.cli.watch_rows import (
     still_open,
     summary,
 )
+from agent_reporter.cli.wording import shortened
 from agent_reporter.model.times import format_time
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ NUMBERS = frozenset({Column.BYTES, Column.RATE, Column.LEFT, Column.FILES, Colum
 
 
 def watch(settings: Settings, interval: float) -> int:
-    """Show the restores each `interval` seconds until Ctrl-C, SIGTERM, or nobody reads any more; returns 0."""
+    """Show the restores each `interval` seconds until Ctrl-C, SIGTERM, or nobody reads them; return 0."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is to be left in order
     console = Console()
     is_live = console.is_terminal and not console.is_dumb_terminal
@@ -165,6 +166,8 @@ def _line(found: Page, cells: Sequence[RenderableType], style: str) -> Table:
 
 
 def _cell(one: Row, column: Column, found: Page) -> RenderableType:
+    if column is Column.RESTORE:
+        return Text(shortened(one.cells[column], found.columns[column]))
     if column is not Column.BAR:
         return Text(one.cells[column])
     return Text() if one.part is None else ProgressBar(1.0, one.part, width=found.columns[column])

@@ -13,7 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.cli.restores_shown import DAEMON, next_try
-from agent_reporter.cli.wording import amount, counted, part_of, printable, rough_duration
+from agent_reporter.cli.wording import amount, counted, part_of, printable, reason_of, rough_duration
 from agent_reporter.model.exchange import Ending
 from agent_reporter.model.state import FINAL_STATES
 
@@ -128,7 +128,7 @@ class Column(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is said of one restore. `part` is how much of it is restored, from 0 to 1, None if nobody knows."""
+    """What is said of one restore. `part` is how much of it is restored, from 0 to 1, None if not known."""
 
     interest: Interest
     order: tuple[str, ...]
@@ -154,6 +154,7 @@ def row(watched: Watched, moment: float, now: datetime, *, is_current: bool = Tr
     rate = rate_of(watched.samples) if is_current and not has_ended and not is_final else None
     late = None if has_ended else _seconds_since(restore["undelivered_since"], now)
     is_late = late is not None and late >= LATE_SECONDS
+    ending = _how_it_ended(watched, moment) if has_ended else ""
     stops = newest["stop_requested"] and not has_ended
     cells = {
         Column.RESTORE: restore["restore_id"],
@@ -165,7 +166,7 @@ def row(watched: Watched, moment: float, now: datetime, *, is_current: bool = Tr
         Column.ERRORS: str(newest["errors"]["count"] or ""),
         Column.UNDELIVERED: rough_duration(late) if late is not None and is_late else "",
         Column.NEXT_TRY: "" if has_ended or not (is_late or restore["why"]) else next_try(dict(restore), now),
-        Column.WHY: "" if has_ended else restore["why"],
+        Column.WHY: ending or reason_of(restore["why"]),
     }
     interest = _interest(has_ended=has_ended, fails=bool(restore["why"]), stops=stops, is_late=is_late)
     since = restore["undelivered_since"] if interest in {Interest.FAILING, Interest.LATE} else None
@@ -174,7 +175,7 @@ def row(watched: Watched, moment: float, now: datetime, *, is_current: bool = Tr
         (since or "", newest["started_time"] or "", restore["restore_id"]),
         {column: printable(text) for column, text in cells.items()},
         _part(done, total, is_complete=newest["state"] == "completed"),
-        _how_it_ended(watched, moment) if has_ended else "",
+        ending,
     )
 
 
@@ -262,14 +263,12 @@ def line(one: Row) -> str:
 
 def detail(one: Row, columns: Sequence[Column] | Mapping[Column, int]) -> str:
     """What of a row has no column in `columns`, in words."""
-    if one.ending:
-        return one.ending
     wording = {
-        Column.FILES: "{} files",
-        Column.ERRORS: "{} errors",
         Column.UNDELIVERED: "undelivered for {}",
         Column.NEXT_TRY: "next try {}",
+        Column.ERRORS: "{} errors",
         Column.WHY: "{}",
+        Column.FILES: "{} files",
     }
     return ", ".join(
         words.format(one.cells[column])
@@ -302,7 +301,7 @@ WIDEST_BAR = 40
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a terminal has room for: columns with their widths, rows with the line below each, and the rest."""
+    """What a terminal has room for: columns with their widths, rows with a line below each, and the rest."""
 
     columns: Mapping[Column, int]
     shown: Sequence[tuple[Row, str]]
@@ -310,7 +309,7 @@ class Page:
 
 
 def page(shown: Sequence[Row], width: int, height: int) -> Page:
-    """The most interesting of the rows that fit into `width` and `height`, headings and a last line with them.
+    """The most interesting of the rows that fit into `width` and `height`, with headings and a last line.
 
     A line below a row says what has no column. Every row has one if there is room; else those in trouble.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_REQUEST = re.compile(r"^[A-Z]+ \S+: ")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
@@ -51,6 +54,19 @@ def counted(number: int, name: str) -> str:
 def printable(text: str) -> str:
     """`text` from outside in one line, with nothing in it that a terminal would obey."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in `width` characters, with what is too much left out in the middle: ids differ at both ends."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return f"{text[:head]}…{text[len(text) - (width - head - 1) :]}" if width > 1 else "…"[:width]
+
+
+def reason_of(failure: str) -> str:
+    """What went wrong, without the request in front, `GET https://...: `, which names the restore again."""
+    return _REQUEST.sub("", printable(failure))
 
 
 def _unit(size: float) -> int:

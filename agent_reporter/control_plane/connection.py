@@ -44,7 +44,7 @@ async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 @asynccontextmanager
 async def connect_directly(settings: Settings, clock: Clock | None = None) -> AsyncIterator[ControlPlane]:
     """The control plane itself; raises ConfigurationError if `settings` do not say how to get there."""
-    async with HttpSession(settings) as http:
+    async with HttpSession(settings, settings.way_out) as http:
         source = await in_thread("sign-in", partial(choose_source, settings, http))
         sign_in = SignIn(source, clock or SystemClock(), settings.backoff)
         yield ControlPlane(settings, http, sign_in)
@@ -64,6 +64,8 @@ def answers(path: Path) -> bool:
             probe.connect(str(path))
         except FileNotFoundError:
             return False
+        except BlockingIOError:
+            return True  # it does, and has a queue before the door
         except (OSError, ValueError) as problem:
             _log.info("daemon.not_used", socket=str(path), problem=str(problem))
             return False

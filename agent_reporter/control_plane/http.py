@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agent_reporter.errors import ConfigurationError, TransportError
 from agent_reporter.logs import redact
-from agent_reporter.model.verdict import Answer
+from agent_reporter.model.verdict import Answer, explain
 from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
@@ -33,6 +33,8 @@ MAX_BODY = 1024 * 1024
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
 DNS_CACHE_SECONDS = 60
+WAY_OUT_HEADER = "X-Way-Out"
+"""In an answer of the daemon's way out itself: the request did not get beyond it."""
 
 
 class Resolver(AbstractResolver):
@@ -70,7 +72,7 @@ class HttpSession:
         """All requests go over the Unix socket at `socket_path`, if it is given."""
         self._seconds = settings.request_timeout
         self._socket_path = socket_path
-        self._tls = _tls(settings)
+        self._tls = tls_of(settings)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -130,11 +132,14 @@ class HttpSession:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._seconds + more_seconds),
             ) as response:
-                return Answer(
+                answer = Answer(
                     status=response.status,
                     body=await _read_bounded(response),
                     retry_after=response.headers.get("Retry-After"),
                 )
+                if self._socket_path is None or WAY_OUT_HEADER not in response.headers:
+                    return answer
+                failure = TransportError(f"{where}: {explain(answer)}", uncertain=False)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             failure = _translate(where, problem, self._seconds + more_seconds)
         # Raised out here, so that it does not hold on to the request, and the token in it, as its context.
@@ -163,7 +168,8 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | bool:
+def tls_of(settings: Settings) -> ssl.SSLContext | bool:
+    """Whom to trust, as aiohttp and asyncio want it said; raises ConfigurationError."""
     if settings.ca_file is None:
         return True
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest, write_to_textfile
@@ -28,6 +28,7 @@ from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -59,9 +60,14 @@ class Metrics(Collector):
         self._in_spool = await in_thread("metrics-spool", self._spool.sizes)
         return generate_latest(self._all)
 
-    async def serve(self, listen: str) -> asyncio.Server:
-        """Answer `GET /metrics` at `listen`, host:port; raises ConfigurationError if that cannot be."""
-        host, port = loopback(listen)
+    async def serve(self, listen: str | socket.socket) -> asyncio.Server:
+        """Answer `GET /metrics` at `listen`: a host:port, or a socket that listens.
+
+        Raises ConfigurationError if that cannot be.
+        """
+        where: dict[str, Any] = {"sock": listen}
+        if isinstance(listen, str):
+            where = dict(zip(("host", "port"), loopback(listen), strict=True))
 
         async def handle(request: web.BaseRequest) -> web.Response:
             if (request.method, request.path) != ("GET", "/metrics"):
@@ -70,7 +76,7 @@ class Metrics(Collector):
 
         loop = asyncio.get_running_loop()
         try:
-            return await loop.create_server(web.Server(handle, access_log=None), host, port)
+            return await loop.create_server(web.Server(handle, access_log=None), **where)
         except OSError as problem:
             raise ConfigurationError(f"metrics_listen: {listen}: {problem.strerror or problem}") from problem
 

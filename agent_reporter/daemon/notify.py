@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 
 from agent_reporter.errors import ConfigurationError
@@ -81,7 +82,7 @@ class Notifier:
 def inherited_sockets(environ: MutableMapping[str, str], pid: int) -> list[socket.socket]:
     """The listening sockets that were passed to process `pid`; `environ` names them no more afterwards.
 
-    Raises ConfigurationError if one of them is no Unix socket that takes connections.
+    Raises ConfigurationError if one of them takes no connections, or takes them from other machines.
     """
     meant = environ.pop("LISTEN_PID", None) == str(pid)
     count = environ.pop("LISTEN_FDS", "0")
@@ -100,12 +101,18 @@ def _inherited(descriptor: int) -> socket.socket:
             f"the service manager passed descriptor {descriptor}, which is no socket: {problem}. "
             "Have one ListenStream= with a path in the socket's unit."
         ) from problem
-    if passed.family != socket.AF_UNIX or passed.type != socket.SOCK_STREAM or not listens:
+    if passed.type != socket.SOCK_STREAM or not listens or not _is_of_this_machine(passed):
         passed.detach()
         raise ConfigurationError(
-            f"the service manager passed descriptor {descriptor}, which is no Unix socket that takes "
-            "connections. Have one ListenStream= with a path in the socket's unit."
+            f"the service manager passed descriptor {descriptor}, which is no Unix socket and no loopback "
+            "port that takes connections. Have one ListenStream= with a path in the socket's unit."
         )
     passed.set_inheritable(False)
     passed.settimeout(0)
     return passed
+
+
+def _is_of_this_machine(passed: socket.socket) -> bool:
+    if passed.family in {socket.AF_INET, socket.AF_INET6}:
+        return ip_address(passed.getsockname()[0]).is_loopback
+    return passed.family == socket.AF_UNIX

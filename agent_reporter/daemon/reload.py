@@ -30,6 +30,7 @@ NEEDS_RESTART = frozenset(
         "socket_group",
         "spool_dir",
         "token_file",
+        "way_out",
     }
 )
 """What is built in when the daemon starts. (The files that settings name are read again in any case.)"""

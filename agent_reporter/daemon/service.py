@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,7 +28,6 @@ from agent_reporter.spool import Spool
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from agent_reporter.clock import Clock
@@ -56,14 +56,20 @@ class Service:
         notifier: Notifier,
         inherited: list[socket.socket],
     ) -> None:
-        """`load` reads the settings again; `inherited` are the sockets that the service manager has made."""
+        """`load` reads the settings again; `inherited` are the sockets that the service manager has made.
+
+        A Unix socket among them is the local API's; ports are for metrics.
+        """
         self.ready = asyncio.Event()
         """It answers."""
         self._settings = settings
         self._load = load
         self._clock = clock
         self._notifier = notifier
-        self._inherited = inherited
+        self._inherited = [passed for passed in inherited if passed.family == socket.AF_UNIX]
+        self._ports: list[str | socket.socket] = [each for each in inherited if each not in self._inherited]
+        if settings.metrics_listen is not None:
+            self._ports.append(settings.metrics_listen)
         self._over = asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -94,12 +100,12 @@ class Service:
             )
             api = Api(means, registry, events, connections)
             stack.push_async_callback(_hang_up, api, await api.door.serve(listening))
-            if self._settings.metrics_listen is not None or self._settings.metrics_file is not None:
+            if self._ports or self._settings.metrics_file is not None:
                 from agent_reporter.daemon.metrics import Metrics  # noqa: PLC0415 - where it is asked for
 
                 metrics = Metrics(means, registry, api.door, spool)
-                if self._settings.metrics_listen is not None:
-                    stack.callback((await metrics.serve(self._settings.metrics_listen)).close)
+                for port in self._ports:
+                    stack.callback((await metrics.serve(port)).close)
                 if self._settings.metrics_file is not None:
                     write = partial(metrics.write_again_and_again, self._settings.metrics_file)
                     deliveries.spawn("metrics", write)
@@ -119,7 +125,7 @@ class Service:
     async def _listening(self) -> socket.socket:
         if len(self._inherited) > 1:
             raise ConfigurationError(
-                "the service manager passed more than one socket: have one ListenStream=."
+                "the service manager passed more than one Unix socket: have one ListenStream= with a path."
             )
         if self._inherited:
             return self._inherited[0]
