@@ -243,12 +243,10 @@ class Delivery:
         )
 
     def _interpret(self, step: Step, report: Report, answer: Answer) -> Exchange:
-        tally = self._means.tally
+        tally, meaning = self._means.tally, verdict.of(answer.status)
+        tally.answers["read" if answer.status == 200 else meaning.value] += 1
         if isinstance(step, Read):
-            tally.answers["read"] += 1
             return after_read(self.exchange, report, answer, self._world())
-        meaning = verdict.of(answer.status)
-        tally.answers[meaning.value] += 1
         if meaning is Verdict.DELIVERED and self.exchange.acknowledged is not None:
             tally.conflated += max(0, step.report.revision - self.exchange.acknowledged.revision - 1)
         return after_patch(self.exchange, step, answer, self._world())

@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         description="A restore of the daemon that names no process is lost after so many silent seconds.",
     )
     max_restores: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=4_000, description="Restores open in the daemon at once."
+        default=4_000, description="Restores open in the daemon at once; one user gets half of them."
     )
     max_connections: Annotated[int, Field(ge=4, le=1_000_000)] = Field(
         default=4_096, description="Connections to the daemon at once; one user gets half of them."

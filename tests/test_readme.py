@@ -285,7 +285,7 @@ def test_a_command_line_can_be_parsed(line: str) -> None:
 def test_the_options_named_are_options_of_a_command() -> None:
     options: set[str] = set()
     for command in COMMANDS:
-        place = "reference.command" if command == "reference" else f"cli.{command}"
+        place = "reference.command" if command == "reference" else f"cli.{command.replace('-', '_')}"
         parser = argparse.ArgumentParser()
         import_module(f"agent_reporter.{place}").add_arguments(parser)
         options |= set(parser._option_string_actions)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import grp
-import os
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter.cli.main import FAILED
 from agent_reporter.cli.options import add_settings, load_settings
-from agent_reporter.cli.restores_shown import ask_for_list, may_have_daemon
-from agent_reporter.cli.wording import amount, counted, reason_of
+from agent_reporter.cli.restores_shown import ask_for_list, may_have_daemon, why_no_daemon
+from agent_reporter.cli.wording import amount, counted
 from agent_reporter.control_plane.connection import connect, connect_directly
 from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.model import verdict
@@ -23,7 +21,6 @@ from agent_reporter.threads import in_thread
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from pathlib import Path
 
     from agent_reporter.control_plane.client import ControlPlane
     from agent_reporter.settings import Settings
@@ -62,8 +59,8 @@ async def _check_ways(settings: Settings) -> list[bool]:
         async with connect(settings.model_copy(update={"daemon": DaemonUse.ALWAYS})) as daemon:
             restores = await ask_for_list(daemon)
     except AgentReporterError as problem:
-        hint = await in_thread("socket", partial(_why_no_daemon, settings.socket, problem))
-        said = _line("daemon", problem=hint)
+        why = await in_thread("socket", partial(why_no_daemon, settings.socket, problem))
+        said = _line("daemon", problem=why)
         is_needed = settings.daemon is DaemonUse.ALWAYS
         return [said] if is_needed else [said, *await _check_control_plane(settings)]
     count = counted(len(restores), "restore")
@@ -74,23 +71,6 @@ async def _check_ways(settings: Settings) -> list[bool]:
         _line("sign-in", ok="the daemon signs in"),
         _line("control plane", ok="the daemon delivers", problem=delivers),
     ]
-
-
-def _why_no_daemon(path: Path, problem: AgentReporterError) -> str:
-    """What is in the way to the daemon at the socket `path`, and what to do. Blocks for the disk."""
-    try:
-        gid = path.stat().st_gid
-    except OSError as missing:
-        return f"{path}: {missing.strerror}. Start the daemon, or set socket."
-    if os.access(path, os.W_OK):
-        return f"{path} cannot be asked: {reason_of(str(problem))}. Look whether the daemon runs."
-    try:
-        group = grp.getgrgid(gid).gr_name
-    except KeyError:
-        group = str(gid)
-    return (
-        f"{path} is there, and this user may not use it: it is for group {group}. Have this user added to it."
-    )
 
 
 async def _check_control_plane(settings: Settings) -> list[bool]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import grp
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from agent_reporter.spool import Listed, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from agent_reporter.control_plane.client import ControlPlane
     from agent_reporter.settings import Settings
@@ -64,7 +67,7 @@ def look(settings: Settings, known: Collection[str] = ()) -> Look:
         try:
             told = asyncio.run(_ask(settings, known))
         except AgentReporterError as problem:
-            daemon_problem = f"The daemon at {settings.socket} cannot be asked: {reason_of(str(problem))}"
+            daemon_problem = f"The daemon is not asked: {why_no_daemon(settings.socket, problem)}"
     spool = Spool(settings.spool_dir)
     try:
         listing, set_aside, spool_problem = spool.listing(), spool.set_aside(), ""
@@ -87,6 +90,21 @@ def may_have_daemon(settings: Settings) -> bool:
     except OSError:
         return False
     return True
+
+
+def why_no_daemon(path: Path, problem: object) -> str:
+    """What is in the way to the daemon at the socket `path`, after a `problem`, and what to do. Blocks."""
+    try:
+        gid = path.stat().st_gid
+    except OSError as missing:
+        return f"{path}: {missing.strerror}. Start the daemon, or set socket."
+    if os.access(path, os.W_OK):
+        return f"{path}: {reason_of(str(problem))}. Look whether the daemon runs."
+    try:
+        group = grp.getgrgid(gid).gr_name
+    except KeyError:
+        group = str(gid)
+    return f"{path} is not for this user, but for group {group}. Have this user added to that."
 
 
 async def ask_for_list(daemon: ControlPlane) -> list[dict[str, Any]]:

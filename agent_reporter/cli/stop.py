@@ -12,7 +12,7 @@ import tenacity
 
 from agent_reporter.cli.main import FAILED, TEMPORARY_FAILURE, say
 from agent_reporter.cli.options import add_settings, load_settings, seconds
-from agent_reporter.cli.restores_shown import may_have_daemon
+from agent_reporter.cli.restores_shown import may_have_daemon, why_no_daemon
 from agent_reporter.control_plane.connection import connect, connect_directly
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
 from agent_reporter.log_output import configure
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     except ConfigurationError as problem:
         if not may_have_daemon(settings):
             raise
-        away = f"the daemon at {settings.socket} does not answer, and the control plane cannot be asked"
-        return say(f"restore {restore_id}: no stop was asked for: {away}: {problem}", TEMPORARY_FAILURE)
+        away = f"no stop was asked for. The daemon: {why_no_daemon(settings.socket, 'nobody answers')}"
+        return say(f"restore {restore_id}: {away} The control plane: {problem}", TEMPORARY_FAILURE)
 
 
 async def _request_stop(settings: Settings, restore_id: str, timeout: float) -> int:  # noqa: ASYNC109 - the user's bound

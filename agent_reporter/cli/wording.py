@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_REQUEST = re.compile(r"^[A-Z]+ \S+: ")
+_REQUEST = re.compile(r"^[A-Z]+ (https?:/)?/\S+: ")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 

@@ -206,13 +206,15 @@ class Api:
         query = call.request.query
         limit = int(_number(query.get("limit", "100"), "limit", 1, MAX_PAGE))
         seconds = _number(query.get("wait", "0"), "wait", 0, MAX_EVENTS_WAIT)
-        marker, descends = query.get("marker"), query.get("sort_dir") == "desc"
-        found = await self._events.wait(marker, wanted, limit, seconds)
+        order = query.get("sort_dir", "asc")
+        if order not in {"asc", "desc"}:
+            raise RefusedError(400, "sort_dir has to be asc or desc.")
+        found = await self._events.wait(query.get("marker"), wanted, limit, seconds, descends=order == "desc")
         if call.id:
             self._registry.hear(call.id, call.peer)
         agent_id = self._means.settings.agent_id
         documents = [self._events.document(event, agent_id) for event in found]
-        return _answer({"events": documents[::-1] if descends else documents, "links": []})
+        return _answer({"events": documents, "links": []})
 
     async def _take_note(self, call: Call) -> web.Response:
         """Engines may come and go as agents do; the daemon speaks for them all."""

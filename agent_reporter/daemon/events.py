@@ -60,18 +60,29 @@ class Events:
         self._past.append((now, self._new(kind, restore_id, uid)))
         self._tell()
 
-    def after(self, marker: str | None, wanted: Callable[[Event], bool], limit: int) -> list[Event]:
-        """The oldest `limit` events that are wanted and newer than `marker`; an unknown marker is none."""
+    def after(
+        self, marker: str | None, wanted: Callable[[Event], bool], limit: int, *, descends: bool = False
+    ) -> list[Event]:
+        """The oldest `limit` events that are wanted and newer than `marker`; an unknown marker is none.
+
+        The newest, if the order `descends`.
+        """
         seen = self._seen(marker)
         found = (event for event in self._all() if event.number > seen and wanted(event))
-        return sorted(found, key=lambda event: event.number)[:limit]
+        return sorted(found, key=lambda event: event.number, reverse=descends)[:limit]
 
     async def wait(
-        self, marker: str | None, wanted: Callable[[Event], bool], limit: int, seconds: float
+        self,
+        marker: str | None,
+        wanted: Callable[[Event], bool],
+        limit: int,
+        seconds: float,
+        *,
+        descends: bool = False,
     ) -> list[Event]:
         """As `after`, once there is such an event, or none after `seconds`."""
         until = self._clock.monotonic() + seconds
-        while not (found := self.after(marker, wanted, limit)):
+        while not (found := self.after(marker, wanted, limit, descends=descends)):
             left = until - self._clock.monotonic()
             if left <= 0 or not await self._clock.wait(self._changed, left):
                 break

@@ -1,12 +1,13 @@
 """The journal: what the daemon has promised to keep, one line a report, one sync for all that is pending.
 
     journal.N        segments, the newest has the greatest number
-    journal.lock     locked by the daemon that writes
+    .journal.lock    locked by the daemon that writes; no restore's lock can be called that
+    aside/           segments that could not be read whole
 
 A report is answered once its line is durable. Each line is the change of one restore, as a JSON object that
 is merged with those before it. The spool's file of a restore is a checkpoint: once it is written, lines
-before it are not needed, and whole segments are deleted. A segment is never written to by another daemon
-than the one that began it, so a torn line can only be the last thing in it.
+before it are not needed, and whole segments go. A segment is never written to by another daemon than the one
+that began it, so a torn line can only be the last thing in it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from agent_reporter.model.documents import object_of, parse_object, text_of
 from agent_reporter.threads import call_in_loop, in_thread, start_daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 SEGMENT_BYTES = 8 * 1024 * 1024
@@ -42,25 +43,29 @@ CLOSE_SECONDS = 10.0
 HEADER = b"agent-reporter journal 1\n"
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
-_NAME = re.compile(r"journal\.(\d{1,18})")
+_NAME = re.compile(r"journal\.([1-9]\d*)")
 _log = get_logger()
 
 
 class Files:
-    """The calls of the system that the journal makes, so that a test can have them fail."""
+    """The calls of the system that the journal makes as it writes, so that a test can have them fail."""
 
+    open = staticmethod(os.open)
     write = staticmethod(os.write)
     fdatasync = staticmethod(os.fdatasync)
     ftruncate = staticmethod(os.ftruncate)
+    sync_directory = staticmethod(sync_directory)
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Lines that are written and synced together."""
+    """Lines that are written and synced together. Who waits for them is told what went wrong, if anything."""
 
     lines: list[bytes] = field(default_factory=list)
     size: int = 0
-    waiting: list[asyncio.Future[None]] = field(default_factory=list)
+    waiting: list[asyncio.Future[Exception | None]] = field(default_factory=list)
+    rotating: list[asyncio.Future[int]] = field(default_factory=list)
+    """Who wants the segment to end with these lines, and its number."""
 
 
 class Journal:
@@ -73,15 +78,16 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._files = files or Files()
         self._lock: int | None = None
+        self._damaged: set[int] = set()
         self._number = 0
-        self._segment = -1
+        self._segment: int | None = None
         self._size = 0
-        self._is_spoiled = False
         self._mutex = threading.Lock()
         self._woken = threading.Condition(self._mutex)
         self._batch = _Batch()
-        self._calls: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._in_hand = _Batch()
         self._is_closing = False
+        self._turn = asyncio.Lock()
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,37 +98,41 @@ class Journal:
     def replay(self) -> dict[str, dict[str, Any]]:
         """What the lines say of each restore, merged in their order. The journal is ours from then on.
 
-        What is torn or damaged ends the reading of its segment; a file that is none is set aside. Raises
-        SpoolError if another daemon has the journal, or if the directory cannot be used.
+        What is torn or damaged ends the reading of its segment; nothing changes on the disk before `forget`.
+        Raises SpoolError if another daemon has the journal, or if the directory cannot be used.
         """
-        self._own()
         merged: dict[str, dict[str, Any]] = {}
-        for number in self._numbers():
+        for number in self._own():
             for restore_id, changes in self._read(number):
                 merged.setdefault(restore_id, {}).update(changes)
         return merged
 
-    def _own(self) -> None:
-        path = self._directory / "journal.lock"
+    def _own(self) -> list[int]:
+        """Take the lock; returns the numbers of the segments that are there."""
+        path = self._directory / ".journal.lock"
         try:
             make_directory(self._directory)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(lock)
-                raise
+            self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            numbers = self._numbers()
         except BlockingIOError:
+            self._disown()
             raise SpoolError(
                 f"{path} is locked: another daemon works in this spool. Stop it, or set another spool_dir."
             ) from None
         except OSError as problem:
+            self._disown()
             raise SpoolError(
                 f"the spool {self._directory} cannot be used: {problem}. Make it writable, or name another "
                 "with spool_dir."
             ) from problem
-        self._lock = lock
-        self._number = max(self._numbers(), default=0)
+        self._number = max(numbers, default=0)
+        return numbers
+
+    def _disown(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _numbers(self) -> list[int]:
         names = (_NAME.fullmatch(name) for name in os.listdir(self._directory))  # noqa: PTH208 - names suffice
@@ -134,49 +144,46 @@ class Journal:
     def _read(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
         path = self._path(number)
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - a Path takes no opener
                 header = file.readline(len(HEADER))
-                is_damaged = header != HEADER and not HEADER.startswith(header)
-                for line in file if header == HEADER else ():
+                if not HEADER.startswith(header):
+                    raise MalformedError("it is no journal that this version reads")
+                for line in file:
                     try:
                         yield _decode(line)
                     except MalformedError:
-                        is_damaged = bool(file.read(1))  # a torn last line is what a kill leaves
-                        break
-            if is_damaged:
-                self._set_aside(path)
-        except OSError as problem:
-            _log.error("journal.not_read", file=str(path), problem=str(problem))
-
-    def _set_aside(self, path: Path) -> None:
-        """Somebody may find out what it was: it is kept, and not read again."""
-        aside = self._directory / "aside"
-        make_directory(aside)
-        path.replace(aside / f"{path.name}.{path.stat().st_mtime_ns}")
-        hint = f"moved to {aside}; what stands after the damage is not reported"
-        _log.error("journal.set_aside", file=str(path), hint=hint)
+                        if file.read(1):
+                            raise
+                        _log.info(
+                            "journal.torn", file=str(path), bytes=len(line)
+                        )  # a kill leaves such a line
+                        return
+        except (OSError, MalformedError) as problem:
+            self._damaged.add(number)
+            hint = f"what was not read of it is not reported; it will be found in {self._directory / 'aside'}"
+            _log.error("journal.damaged", file=str(path), problem=str(problem), hint=hint)
 
     # --- while it runs ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to write, with a segment of its own; raises SpoolError if that is not possible."""
+        """Begin to write: in a segment of its own, which is made when there is something to write."""
         self._loop = asyncio.get_running_loop()
-        await in_thread("journal-start", self._begin_segment_or_say)
         self._thread = start_daemon("journal", self._work)
 
     async def close(self) -> None:
         """Write what is pending, for a bounded time, and let another daemon have the journal."""
-        if self._thread is not None:
-            with self._mutex:
-                self._is_closing = True
-                self._woken.notify()
-            await in_thread("journal-close", partial(self._thread.join, CLOSE_SECONDS))
-        if self._segment >= 0:
-            await in_thread("journal-close", partial(os.close, self._segment))
-            self._segment = -1
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._thread is None:
+            self._disown()
+            return
+        with self._mutex:
+            self._is_closing = True
+            self._woken.notify()
+        self._has_room.set()
+        await in_thread("journal-close", partial(self._thread.join, CLOSE_SECONDS))
+        if self._thread.is_alive():  # it keeps the segment and the lock for as long as the disk holds it up
+            late = TimeoutError(errno.ETIMEDOUT, "the disk does not answer")
+            for batch in (self._in_hand, self._batch):
+                self._settle(batch, late)
 
     @property
     def wants_rotation(self) -> bool:
@@ -184,171 +191,167 @@ class Journal:
         return self._size >= self._segment_bytes
 
     async def append(self, restore_id: str, changes: Mapping[str, Any]) -> None:
-        """Return once `changes` of a restore are durable; they are written also if the caller is cancelled.
+        """Return once `changes` of a restore are durable. Lines stand in the order of the calls.
 
-        Raises SpoolError if they cannot be: none of them counts then.
+        They are written also if the caller is cancelled, unless it still waited for room. Raises SpoolError
+        if they cannot be written: then they must not be built upon, and may be appended again.
         """
-        line = _encode(restore_id, changes)
-        while not self._has_room.is_set():
+        async with self._turn:
             await self._has_room.wait()
+            written = self._put(restore_id, changes)
+        problem = await written
+        if problem is not None:
+            is_full = isinstance(problem, OSError) and problem.errno in {errno.ENOSPC, errno.EDQUOT}
+            raise SpoolError(
+                f"restore {restore_id}: the journal in {self._directory} cannot be written: {problem}. "
+                f"{'Free some space' if is_full else 'Look at the disk'}, and report again."
+            ) from problem
+
+    def _put(self, restore_id: str, changes: Mapping[str, Any]) -> asyncio.Future[Exception | None]:
         if self._loop is None or self._is_closing:
             raise SpoolError(f"restore {restore_id}: the daemon ends, and takes no reports. Report again.")
-        done: asyncio.Future[None] = self._loop.create_future()
+        line = _encode(restore_id, changes)
+        written: asyncio.Future[Exception | None] = self._loop.create_future()
         with self._mutex:
             batch = self._batch
             if not batch.lines:
                 self._woken.notify()
             batch.lines.append(line)
             batch.size += len(line)
-            batch.waiting.append(done)
+            batch.waiting.append(written)
             if batch.size >= PENDING_BYTES:
                 self._has_room.clear()
-        await done
+        return written
 
     async def rotate(self) -> int:
-        """Begin a new segment; the number is for `forget`. Raises SpoolError if that is not possible."""
-
-        def rotate() -> int:
-            before = self._number
-            self._begin_segment_or_say()
-            return before
-
-        return int(await self._in_writer(rotate))
+        """Have what is appended from now on in a new segment; the number is for `forget`."""
+        if self._loop is None or self._is_closing:
+            raise SpoolError(f"the journal in {self._directory} is not open: start the daemon again.")
+        rotated: asyncio.Future[int] = self._loop.create_future()
+        with self._mutex:
+            self._batch.rotating.append(rotated)
+            self._woken.notify()
+        return await rotated
 
     async def forget(self, number: int) -> None:
-        """Delete the segments up to `number`: what they hold is in the spool by now, or over."""
+        """Delete the segments up to `number`: what they hold is in the spool by now, or over.
+
+        Those that could not be read whole are kept aside.
+        """
         await in_thread("journal-forget", partial(self._forget, number))
 
     def _forget(self, number: int) -> None:
+        """The oldest first, and none after one that stays: how a restore ended is not to go before the rest."""
         try:
             for each in self._numbers():
-                if each <= number:
-                    self._path(each).unlink(missing_ok=True)
+                if each > number:
+                    break
+                if each in self._damaged:
+                    self._set_aside(self._path(each))
+                    self._damaged.discard(each)
+                else:
+                    self._path(each).unlink()
             sync_directory(self._directory)
         except OSError as problem:
-            _log.error("journal.not_deleted", number=number, problem=str(problem))
+            hint = "make it possible to delete it; until then the journal grows"
+            _log.error("journal.not_deleted", number=number, problem=str(problem), hint=hint)
 
-    async def _in_writer(self, call: Callable[[], Any]) -> Any:
-        """The result of `call`, made by the thread that writes, between two batches."""
-        if self._loop is None or self._is_closing:
-            raise SpoolError("the journal is not open")
-        done: asyncio.Future[Any] = self._loop.create_future()
-        with self._mutex:
-            self._calls.append((call, done))
-            self._woken.notify()
-        return await done
+    def _set_aside(self, path: Path) -> None:
+        """Somebody may find out what it was."""
+        aside = self._directory / "aside"
+        make_directory(aside)
+        path.replace(aside / f"{path.name}.{path.lstat().st_mtime_ns}")
+        sync_directory(aside)
 
     # --- the thread that writes ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._mutex:
-                while not (self._batch.lines or self._calls or self._is_closing):
-                    self._woken.wait()
-                if not (self._batch.lines or self._calls):
-                    return
-                batch, self._batch = self._batch, _Batch()
-                calls, self._calls = self._calls, []
-            if batch.lines:
-                self._settle(batch, self._commit(batch))
-            for call, done in calls:
-                self._make(call, done)
+        while (batch := self._next()) is not None:
+            problem = self._commit(batch.lines)
+            if batch.rotating:
+                self._leave_segment()
+            if self._loop is not None:
+                call_in_loop(self._loop, partial(self._settle, batch, problem))
+        self._leave_segment()
+        self._disown()
 
-    def _commit(self, batch: _Batch) -> SpoolError | None:
-        """Make a batch durable, or nothing of it; returns what is wrong."""
+    def _next(self) -> _Batch | None:
+        """What is to be written next, once there is something; None at the end."""
+        with self._mutex:
+            while not (self._batch.lines or self._batch.rotating or self._is_closing):
+                self._woken.wait()
+            self._in_hand, self._batch = self._batch, _Batch()
+            return self._in_hand if self._in_hand.lines or self._in_hand.rotating else None
+
+    def _settle(self, batch: _Batch, problem: Exception | None) -> None:
+        """Tell those who wait; called in the loop."""
+        self._has_room.set()
+        for written in batch.waiting:
+            if not written.done():  # its caller may have been cancelled
+                written.set_result(problem)
+        for rotated in batch.rotating:
+            if not rotated.done():
+                rotated.set_result(self._number)
+
+    def _commit(self, lines: list[bytes]) -> Exception | None:
+        """Make lines durable; returns what is wrong if that is not possible."""
         try:
-            if self._is_spoiled:
-                self._begin_segment()
-            self._write(b"".join(batch.lines))
-        except OSError as problem:
-            self._take_back()
-            return self._failure(problem)
-        try:
-            self._files.fdatasync(self._segment)
-        except OSError as problem:
-            self._is_spoiled = True  # nobody knows what of it is on the disk
-            self._take_back()
-            return self._failure(problem)
-        self._size += batch.size
+            if lines:
+                self._extend(b"".join(lines))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, those who wait must not wait for ever
+            return problem
         return None
 
-    def _failure(self, problem: OSError) -> SpoolError:
-        full = problem.errno in {errno.ENOSPC, errno.EDQUOT}
-        return SpoolError(
-            f"{self._path(self._number)} cannot be written: {problem.strerror}. "
-            f"{'Free some space' if full else 'Look at the disk'}, and report again."
-        )
-
-    def _write(self, content: bytes) -> None:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[self._files.write(self._segment, rest) :]
-
-    def _take_back(self) -> None:
-        """Cut the segment to what was acknowledged; if that fails, it is left, and another begun."""
+    def _extend(self, content: bytes) -> None:
+        segment = self._segment = self._begin_segment() if self._segment is None else self._segment
         try:
-            self._files.ftruncate(self._segment, self._size)
+            self._write(segment, content)
         except OSError:
-            self._is_spoiled = True
-
-    def _begin_segment_or_say(self) -> None:
+            self._take_back(segment)
+            raise
         try:
-            self._begin_segment()
-        except OSError as problem:
-            raise SpoolError(
-                f"the spool {self._directory} takes no journal: {problem}. Free some space, or make it "
-                "writable."
-            ) from problem
+            self._files.fdatasync(segment)
+        except OSError:
+            self._take_back(segment)
+            self._leave_segment()  # nobody knows what of it is on the disk
+            raise
+        self._size += len(content)
 
-    def _begin_segment(self) -> None:
-        number = self._number + 1
-        path = self._path(number)
+    def _begin_segment(self) -> int:
+        """A new segment, which is whole on the disk once its first lines are synced."""
+        self._number += 1  # for good: what is left of one that fails is not in the way of the next
+        path = self._path(self._number)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND
-        descriptor = os.open(path, flags, PRIVATE_FILE)
-        before, self._segment = self._segment, descriptor
+        segment = self._files.open(path, flags, PRIVATE_FILE)
         try:
-            self._write(HEADER)
-            self._files.fdatasync(descriptor)
-            sync_directory(self._directory)
+            self._write(segment, HEADER)
+            self._files.sync_directory(self._directory)
         except OSError:
-            self._segment = before
-            os.close(descriptor)
+            os.close(segment)
             with suppress(OSError):
                 path.unlink()
             raise
-        if before >= 0:
-            os.close(before)
-        self._number, self._size, self._is_spoiled = number, len(HEADER), False
+        self._size = len(HEADER)
+        return segment
 
-    def _settle(self, batch: _Batch, problem: SpoolError | None) -> None:
-        def settle() -> None:
-            self._has_room.set()
-            for done in batch.waiting:
-                if done.cancelled():
-                    continue
-                if problem is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(problem)
+    def _write(self, segment: int, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._files.write(segment, rest) :]
 
-        if self._loop is not None:
-            call_in_loop(self._loop, settle)
-
-    def _make(self, call: Callable[[], Any], done: asyncio.Future[Any]) -> None:
-        def settle(result: Any, problem: Exception | None) -> None:
-            if done.cancelled():
-                return
-            if problem is None:
-                done.set_result(result)
-            else:
-                done.set_exception(problem)
-
+    def _take_back(self, segment: int) -> None:
+        """Cut the segment to what was acknowledged; if that fails, it is left, and another begun."""
         try:
-            result, failure = call(), None
-        except Exception as problem:  # noqa: BLE001 - it is raised where the result is awaited
-            result, failure = None, problem
-        if self._loop is not None:
-            call_in_loop(self._loop, partial(settle, result, failure))
+            self._files.ftruncate(segment, self._size)
+        except OSError:
+            self._leave_segment()
+
+    def _leave_segment(self) -> None:
+        """The next line begins a new one."""
+        if self._segment is not None:
+            os.close(self._segment)
+            self._segment = None
+            self._size = 0
 
 
 def _encode(restore_id: str, changes: Mapping[str, Any]) -> bytes:
@@ -363,3 +366,8 @@ def _decode(line: bytes) -> tuple[str, dict[str, Any]]:
         raise MalformedError("a line is torn or damaged; what comes after it is not read")
     document = parse_object(content)
     return text_of(document, "restore_id"), object_of(document, "changes")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open what may be no file at all, and a pipe with nobody at its other end."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

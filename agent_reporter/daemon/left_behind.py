@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent_reporter.daemon.journaled import OVER
 from agent_reporter.errors import MalformedError, RestoreBusyError, SpoolError
 from agent_reporter.logs import get_logger
+from agent_reporter.model.documents import count_of
 from agent_reporter.model.record import Record
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class LeftBehind:
             record = brought_together(entry.record, self.journaled.get(entry.restore_id, {}))
             if record is not None and record != entry.record:
                 entry.write(record)
+                record = entry.record  # a result that the file had stays in it
         except (MalformedError, SpoolError) as problem:
             _log.error("daemon.not_resumed", restore_id=entry.restore_id, problem=str(problem))
             return None
@@ -74,6 +76,6 @@ def brought_together(kept: Record | None, changes: Mapping[str, Any]) -> Record 
 
     Lines that are older than the file are in it already.
     """
-    if not changes or (kept is not None and changes.get("revision", 0) < kept.report.revision):
+    if not changes or (kept is not None and count_of(changes, "revision") < kept.report.revision):
         return kept
     return Record.with_changes(kept, changes)

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.model.amendment import Amendment
@@ -18,8 +26,8 @@ from agent_reporter.model.state import RestoreState
 MAX_SENTENCES = 20
 """As many sentences as one refusal carries."""
 MAX_COUNT = 2**63 - 1
-MAX_RECORDS = 20_000
-"""Error records in one patch: as many as have some meaning in 1 MB."""
+MAX_RECORDS = 10_000
+"""Records of a list that are looked at: as many as `max_errors` can be. The count is exact in any case."""
 
 _FIELDS = {
     "/state": "state",
@@ -56,11 +64,15 @@ class _Record(_Strict):
     exception: _Exception | None = None
 
 
+def _first_records(told: object) -> object:
+    return told[:MAX_RECORDS] if isinstance(told, list) else told
+
+
 class _Errors(_Strict):
     count: Count
     reason: Text = ""
     diagnostics: Text | None = None
-    list: Annotated[tuple[_Record, ...], Field(max_length=MAX_RECORDS)] = ()
+    list: Annotated[tuple[_Record, ...], Field(fail_fast=True), BeforeValidator(_first_records)] = ()
 
 
 class _Operation(_Strict):
@@ -97,7 +109,10 @@ class _ErrorsValue(_Operation):
 
 
 _Known = Annotated[_State | _Time | _Count | _ErrorsValue, Field(discriminator="path")]
-_PATCH: TypeAdapter[tuple[_State | _Time | _Count | _ErrorsValue, ...]] = TypeAdapter(tuple[_Known, ...])
+_PATCH: TypeAdapter[tuple[_State | _Time | _Count | _ErrorsValue, ...]] = TypeAdapter(
+    # Only the first operation that is wrong is described: there may be half a million of them.
+    Annotated[tuple[_Known, ...], Field(fail_fast=True)]
+)
 
 
 def read_patch(body: bytes) -> Amendment:

@@ -193,9 +193,7 @@ class Registry:
                 self._registering.pop(restore_id, None)
 
     async def _open_entry(self, restore_id: str, peer: Peer) -> Local:
-        most = self._means.settings.max_restores
-        if len(self._open) >= most:
-            raise RefusedError(503, f"{most} restores are open here, which is the most.", retry_after=10)
+        self._refuse_too_many(peer)
         try:
             checked_restore_id(restore_id)
             entry = await in_thread(
@@ -207,16 +205,37 @@ class Registry:
             raise RefusedError(409, str(problem)) from None
         except SpoolError as problem:
             raise RefusedError(503, str(problem), retry_after=5) from None
-        if entry.record is not None and entry.record.report.is_final:
-            state = entry.record.report.state.value
+        try:
+            record = self._record(restore_id, entry.record, peer)
+        except RefusedError:
             await in_thread("spool-release", entry.release)
-            raise RefusedError(409, str(RestoreEndedError(restore_id, state)))
-        client = Client(peer.uid)
-        if entry.record is not None:
-            return self._begin(entry, replace(after_takeover(entry.record), client=client))
-        exchange = Exchange(dialect=self._deliveries.dialect)
+            raise
+        return self._begin(entry, record)
+
+    def _refuse_too_many(self, peer: Peer) -> None:
+        most = self._means.settings.max_restores
+        own = sum(local.restore.client.uid == peer.uid for local in self._open.values())
+        if len(self._open) >= most or own >= max(1, most // 2):
+            sentence = (
+                f"{len(self._open)} restores are open here, {own} of this user's. The most are {most}, "
+            )
+            raise RefusedError(
+                503, f"{sentence}and half of them for one user (max_restores).", retry_after=10
+            )
+
+    def _record(self, restore_id: str, kept: Record | None, peer: Peer) -> Record:
+        """What to begin with: something new, or what the spool has of a restore that nobody reports."""
         destination = self._means.settings.destination
-        return self._begin(entry, Record(destination, Report(restore_id), exchange, client=client))
+        if kept is None:
+            exchange = Exchange(dialect=self._deliveries.dialect)
+            return Record(destination, Report(restore_id), exchange, client=Client(peer.uid))
+        if kept.client is not None and peer.uid not in {kept.client.uid, ROOT}:
+            raise RefusedError(403, f"Restore {restore_id} is another user's.")
+        if kept.destination != destination:
+            raise RefusedError(409, f"Restore {restore_id} is kept here for {kept.destination}.")
+        if kept.report.is_final:
+            raise RefusedError(409, str(RestoreEndedError(restore_id, kept.report.state.value)))
+        return replace(after_takeover(kept), client=kept.client or Client(peer.uid))
 
     def _name_processes(self, restore: LocalRestore, facts: Facts) -> None:
         known = {process.pid for process in restore.client.processes}

@@ -1,8 +1,8 @@
 """The daemon's way to the control plane, for a daemon that has no network itself.
 
-The daemon sees the users and the processes of its host, so a process of its own has the network in its place, and
-sees neither. What comes in over a Unix socket goes on to the endpoints of the settings, and nowhere else: to the
-one that the first request's Host names. TLS begins here, with the host that the settings name.
+The daemon sees the users and the processes of its host, so a process of its own has the network in its
+place, and sees neither. What comes in over a Unix socket goes on to the endpoints of the settings, nowhere
+else: to the one that the first request's Host names. TLS begins here, with the host that the settings name.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class WayOut:
             head = await reader.readuntil(b"\r\n\r\n")
         url = self._endpoints.get(_host(head))
         if url is None:
-            await _refuse(
-                writer, "the way out leads to the endpoints of the settings alone. Restart both services."
-            )
+            await _refuse(writer, "the way out leads to the endpoints of its settings alone: restart it")
             return
         if self._open > MAX_CONNECTIONS:
             await _refuse(writer, f"the way out has {MAX_CONNECTIONS} connections, and takes no more")
@@ -79,9 +77,8 @@ class WayOut:
         try:
             far_writer.write(head)
             async with asyncio.timeout(self._idle_seconds) as idle:
-                await asyncio.gather(
-                    self._pump(reader, far_writer, idle), self._pump(far_reader, writer, idle)
-                )
+                there, back = self._pump(reader, far_writer, idle), self._pump(far_reader, writer, idle)
+                await asyncio.gather(there, back)
         finally:
             far_writer.close()
 

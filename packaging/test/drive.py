@@ -8,6 +8,7 @@ step, and ends with 1 at the first that fails, as later ones build on it.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SOCKET = "/run/agent-reporter/api.sock"
 SERVICE, LISTENER = "agent-reporter.service", "agent-reporter.socket"
 OUT_SERVICE, OUT_LISTENER = "agent-reporter-out.service", "agent-reporter-out.socket"
+METRICS = "agent-reporter-metrics.socket"
 STATE, SPOOL = "/var/lib/agent-reporter", "/var/lib/agent-reporter/spool"
 SETTINGS, TOKEN_FILE = "/etc/agent-reporter/agent-reporter.toml", "/etc/agent-reporter/token"
 
@@ -99,7 +101,9 @@ class Life:
         insist(owners[1] == "agent-reporter:agent-reporter 700", f"{STATE}: {owners[1]}")
         for unit in (SERVICE, LISTENER):
             insist(self.guest.show(unit, "UnitFileState") == "enabled", f"{unit} is not enabled")
-        units = [f"/lib/systemd/system/{unit}" for unit in (SERVICE, LISTENER, OUT_SERVICE, OUT_LISTENER)]
+        units = [
+            f"/lib/systemd/system/{unit}" for unit in (SERVICE, LISTENER, OUT_SERVICE, OUT_LISTENER, METRICS)
+        ]
         said = self.guest.run("systemd-analyze", "verify", *units)
         insist(not said, f"systemd-analyze verify: {said}")
 
@@ -163,6 +167,21 @@ class Life:
         self.guest.run("systemctl", "restart", SERVICE)
         self.deliver(self.one_more())
         credential.with_name("kept").rename(credential)
+
+    def metrics(self) -> None:
+        """Metrics are there once they are asked for, though the daemon has no network."""
+        address = f"127.0.0.1:{free_port()}"
+        drop_in = self.guest.path(f"/etc/systemd/system/{METRICS}.d/test.conf")
+        drop_in.parent.mkdir()
+        drop_in.write_text(f"[Socket]\nListenStream=\nListenStream={address}\n")
+        self.guest.run("systemctl", "daemon-reload")
+        self.guest.run("systemctl", "enable", METRICS)
+        self.guest.run("systemctl", "restart", SERVICE)
+        shown = self.guest.run("curl", "--silent", "--show-error", "--fail", f"http://{address}/metrics")
+        insist("agent_reporter_restores_open" in shown, f"no metrics: {shown}")
+        no_network = "import socket; socket.create_connection(('192.0.2.1', 9), 1)"
+        inside = ["nsenter", "--target", str(self.pid), "--net", "python3", "-c", no_network]
+        insist("unreachable" in self.guest.try_(*inside).stdout, "the daemon has a network")
 
     def watchdog(self) -> None:
         """A daemon that hangs is replaced, and a call that waits meanwhile is answered."""
@@ -298,6 +317,7 @@ STEPS = [
     Life.activate,
     Life.reload,
     Life.other_sign_in,
+    Life.metrics,
     Life.watchdog,
     Life.killed,
     Life.stop_and_start,
@@ -307,6 +327,12 @@ STEPS = [
     Life.purge,
     Life.every_record,
 ]
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def answered(call: subprocess.Popen[str]) -> None:

@@ -615,6 +615,47 @@ async def test_one_user_with_too_many_restores_leaves_room_for_others(
             assert left == {204: 10}
 
 
+async def test_restores_that_are_over_take_little_memory(host: Host) -> None:
+    restore_ids = [host.server.start_restore() for _ in range(150)]
+    listed = [{"path": f"/{number}/{'x' * 1650}", "type": "missing"} for number in range(500)]
+    body = patch(state="failed", errors={"count": len(listed), "list": listed})
+
+    def end_all() -> set[int]:
+        return {
+            status(asks(MALLORY, host, request("PATCH", f"{RESTORES}/{restore_id}", body)))
+            for restore_id in restore_ids
+        }
+
+    async with undisturbed(host, ALICE, MALLORY):
+        with host.bounded_memory(96 * MEBIBYTE, f"150 restores that ended with {mib(len(body))} of errors"):
+            assert await in_thread(end_all) == {204}
+            await host.server.wait_until(
+                lambda: all(host.server.document(each)["state"] == "failed" for each in restore_ids),
+                within=BOUND,
+            )
+        assert len(host.server.errors(restore_ids[-1])["list"]) == len(listed)
+
+
+async def test_answers_that_nobody_reads_take_little_memory(host: Host) -> None:
+    path = f"{RESTORES}/{host.server.start_restore()}"
+    listed = [{"path": f"/{number}/{'x' * 1650}", "type": "missing"} for number in range(500)]
+    body = patch(state="in_progress", errors={"count": len(listed), "list": listed})
+    look = f"GET {path}/errors HTTP/1.1\r\nHost: local\r\n\r\n".encode()
+
+    def never_reads() -> None:
+        assert status(asks(MALLORY, host, request("PATCH", path, body))) == 204
+        with connections_of(MALLORY, host, 1_000) as connections:
+            for connection in connections:
+                says(connection, look)
+            with connections_of(MALLORY, host) as [reader]:
+                says(reader, request("GET", f"{path}/errors"))
+                assert len(hears(reader)) > len(body)
+
+    async with undisturbed(host, ALICE):
+        with host.bounded_memory(96 * MEBIBYTE, f"1,000 unread answers of {mib(len(body))}"):
+            await in_thread(never_reads)
+
+
 # --- nonsense ---------------------------------------------------------------------------------------------
 
 NONSENSE = {

@@ -253,7 +253,7 @@ async def test_another_project_is_not_served(daemons: Daemons) -> None:
 
 async def test_more_restores_than_allowed_are_put_off(daemons: Daemons, client: Client) -> None:
     daemons.rig.server.add_fault({"status": 503}, for_seconds=100_000)
-    async with daemons.running(max_restores=2, drain_timeout=1):
+    async with daemons.running(max_restores=4, drain_timeout=1):  # half of them for one user
         assert [(await client.tell(name, state="queued")).status for name in ("a", "b", "a")] == [204] * 3
         refused = await client.tell("c", state="queued")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "10")

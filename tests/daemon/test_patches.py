@@ -201,6 +201,10 @@ def test_a_refusal_has_so_many_sentences_and_no_more_however_much_is_wrong() -> 
     assert all(len(sentence) <= 300 for sentence in long.errors)
 
 
+def test_a_patch_without_an_operation_is_refused() -> None:
+    assert str(refusal(b"[]")) == "A patch is an array of at least one operation."
+
+
 def test_a_field_that_is_changed_twice_is_refused_also_in_two_spellings() -> None:
     said = refusal([add("/bytes-restored", 1), add("/bytes_restored", 2)])
     assert said.errors == ["bytes_restored is changed more than once."]

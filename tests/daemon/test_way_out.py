@@ -28,9 +28,18 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def way_out(settings: Settings) -> AsyncIterator[None]:
     assert settings.way_out is not None
-    server = await asyncio.start_unix_server(WayOut(settings).pass_on, settings.way_out)
+    way = WayOut(settings)
+    taken: list[asyncio.StreamWriter] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(writer)
+        await way.pass_on(reader, writer)
+
+    server = await asyncio.start_unix_server(take, settings.way_out)
     yield
     server.close()
+    for writer in taken:
+        writer.transport.abort()
     settings.way_out.unlink()
 
 
@@ -83,7 +92,7 @@ async def test_it_may_be_gone_for_a_while_and_nothing_is_lost(
 async def test_it_leads_to_no_other_host(daemons: Daemons, path: Path) -> None:
     settings = daemons.settings(way_out=path, endpoint=f"http://127.0.0.1:{free_port()}")
     async with way_out(settings):
-        with pytest.raises(TransportError, match="to the endpoints of the settings alone") as refused:
+        with pytest.raises(TransportError, match="to the endpoints of its settings alone") as refused:
             await ask(settings, daemons.rig.server.url)
 
     assert not refused.value.uncertain
