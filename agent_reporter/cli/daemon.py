@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(settings: Settings, args: argparse.Namespace) -> None:
     inherited = inherited_sockets(os.environ, os.getpid())
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    service = Service(settings, partial(_load, args), SystemClock(), notifier, inherited)
+    service = Service(settings, partial(_load_again, args), SystemClock(), notifier, inherited)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.end)
@@ -49,3 +49,9 @@ def _load(args: argparse.Namespace) -> Settings:
     settings = load_settings(args)
     is_set = "log_level" in settings.model_fields_set
     return settings if is_set else settings.model_copy(update={"log_level": "info"})
+
+
+def _load_again(args: argparse.Namespace) -> Settings:
+    settings = _load(args)
+    configure(settings.log_level, settings.log_format)
+    return settings

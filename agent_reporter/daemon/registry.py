@@ -216,11 +216,11 @@ class Registry:
         most = self._means.settings.max_restores
         own = sum(local.restore.client.uid == peer.uid for local in self._open.values())
         if len(self._open) >= most or own >= max(1, most // 2):
-            sentence = (
-                f"{len(self._open)} restores are open here, {own} of this user's. The most are {most}, "
-            )
             raise RefusedError(
-                503, f"{sentence}and half of them for one user (max_restores).", retry_after=10
+                503,
+                f"{len(self._open)} restores are open here, {own} of them this user's. The most are {most}, and "
+                "half of that for one user (max_restores).",
+                retry_after=10,
             )
 
     def _record(self, restore_id: str, kept: Record | None, peer: Peer) -> Record:

@@ -20,7 +20,6 @@ from agent_reporter.daemon.reload import merged
 from agent_reporter.daemon.vigil import Vigil
 from agent_reporter.deliveries import Deliveries
 from agent_reporter.errors import AgentReporterError, ConfigurationError
-from agent_reporter.log_output import configure
 from agent_reporter.logs import get_logger
 from agent_reporter.means import Means
 from agent_reporter.model import verdict
@@ -143,7 +142,6 @@ class Service:
                 _log.error("daemon.not_reloaded", problem=str(problem), hint="it goes on with what it had")
             else:
                 api.rates = Rates(means.settings.peer_rate, self._clock.monotonic)
-                configure(means.settings.log_level, means.settings.log_format)
                 if in_vain:
                     _log.warning("daemon.needs_restart", settings=in_vain)
                 _log.info("daemon.reloaded")

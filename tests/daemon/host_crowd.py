@@ -33,14 +33,17 @@ from tests.daemon.host_shell import SCRIPT
 from tests.daemon.host_truth import Record, untruths
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.daemon.host_plan import Course
 
 TOKEN = "a-token-that-engines-do-not-need"
 ROOT = Path(__file__).parents[2]
 KNOWN_SECONDS = 90.0
-"""Until the control plane knows of every restore at the beginning."""
+"""Until the control plane knows at the beginning that every engine restores."""
+BEFORE_DATA = {"start_requested", "queued", "preparing"}
+UNKNOWN = "unknown"
+"""The state of a restore while the control plane is away."""
 ENGINES_END_SECONDS = 30.0
 DOUBTFUL_PATCHES = 5
 """Patches at the beginning of the outage that are done, and whose answer is lost."""
@@ -50,10 +53,10 @@ DOUBTFUL_PATCHES = 5
 class Options:
     """What is played. Times are in seconds."""
 
-    restores: int = 50
-    times: Times = Times(calm=15, outage=60, after=10)
-    kills: int = 3
-    seed: int = 0
+    restores: int
+    times: Times
+    kills: int
+    seed: int
     parts: int = 8
     """Of the repository that restic restores."""
     deaths: tuple[Phase, ...] = tuple(Phase)
@@ -126,6 +129,7 @@ class Crowd:
         self._options = options
         self._server = server
         self._began = {phase: asyncio.Event() for phase in Phase}
+        self._is_away = False
         self._outage_over = 0.0
         self._troubles: list[str] = []
         chance = random.Random(options.seed)
@@ -162,7 +166,7 @@ class Crowd:
         times = self._options.times
         self._began[Phase.CALM].set()
         calm_over = asyncio.create_task(asyncio.sleep(times.calm))
-        await self._until(lambda: all(self._state(each) != "start_requested" for each in self._restores))
+        await self._until(lambda: not any(self._state(each) in BEFORE_DATA for each in self._restores))
         await calm_over
         await self._suffer_outage(times.outage)
         self._outage_over = time.time()
@@ -176,10 +180,12 @@ class Crowd:
         self._server.add_fault({"status": 503}, for_seconds=seconds / 3)
         self._server.add_fault("drop", for_seconds=seconds)
         await asyncio.sleep(seconds * 2 / 3)
+        self._is_away = True
         await self._server.stop()
         await asyncio.sleep(seconds / 3)
         self._server.faults.clear()
         await self._server.start()
+        self._is_away = False
 
     async def _kill_daemon(self, moment: Moment) -> None:
         await self._at(moment)
@@ -337,6 +343,7 @@ class Crowd:
         self._troubles += [f"left: {what}" for spool in self._spools for what in left_in(spool)]
 
     def _clear_up(self) -> None:
+        self._daemon.abandon()
         for restore in self._restores:
             if restore.process is not None:
                 with suppress(ProcessLookupError):
@@ -374,13 +381,13 @@ class Crowd:
         )
 
     def _state(self, restore: Restore) -> str:
-        return str(self._server.document(restore.id)["state"])
+        return UNKNOWN if self._is_away else str(self._server.document(restore.id)["state"])
 
-    async def _until(self, is_so: object, within: float = KNOWN_SECONDS) -> None:
+    async def _until(self, is_so: Callable[[], bool], within: float = KNOWN_SECONDS) -> None:
         """Wait for something at the control plane; what does not come is for the judgement at the end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while not is_so():  # type: ignore[operator]  # noqa: ASYNC110 - nobody sets an event for it
+                while not is_so():  # noqa: ASYNC110 - nobody sets an event for it
                     await asyncio.sleep(0.05)
 
 

@@ -70,6 +70,14 @@ class DaemonService:
         self._listening.close()
         return self._process.returncode or 0
 
+    def abandon(self) -> None:
+        """Leave no process behind, whatever has happened."""
+        self._is_ending = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 

@@ -102,7 +102,7 @@ class Script:
         wait = f"for _ in $(seq {int(course.seconds * 5)}); do sleep 0.2; done"
         return ["sh", "-c", f"{stop}; {wait}; echo done >{directory}/file; exit {status}"]
 
-    def environment(self, course: Course) -> dict[str, str]:
+    def environment(self, course: Course) -> dict[str, str]:  # noqa: ARG002 - as restic needs it
         return dict(os.environ)
 
     def read(self, line: str, notes: Notes) -> None:

@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-
 from rich.console import Console
 
 from tests.daemon.fifty import play, show

@@ -385,7 +385,7 @@ def test_a_drawing_has_a_bar_for_each_restore_with_a_total() -> None:
     lines = drawn(many([0, 3, 4]), [], 80, 24)
     assert sum("━" in text for text in lines) == 2
     assert "undelivered for 2 min, next try in 8 s, 3 errors, no answer within 10 s" in "".join(lines)
-    assert lines[2].startswith("0000000000…0000000003")
+    assert lines[2].startswith("0000000000…0000000001")
 
 
 def test_what_others_said_is_drawn_as_it_is() -> None:
