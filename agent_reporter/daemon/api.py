@@ -177,8 +177,8 @@ class Api:
         local = self._registry.find(call.id)
         if local is None:
             return _answer(await self._look_up(call.id))
-        self._registry.hear(call.id, call.peer)
-        return _answer(restore_document(local, self._means.settings.project_id))
+        with self._registry.listening(call.id, call.peer):
+            return _answer(restore_document(local, self._means.settings.project_id))
 
     async def _list(self, call: Call) -> web.Response:
         project = self._means.settings.project_id
@@ -209,9 +209,10 @@ class Api:
         order = query.get("sort_dir", "asc")
         if order not in {"asc", "desc"}:
             raise RefusedError(400, "sort_dir has to be asc or desc.")
-        found = await self._events.wait(query.get("marker"), wanted, limit, seconds, descends=order == "desc")
-        if call.id:
-            self._registry.hear(call.id, call.peer)
+        with self._registry.listening(call.id, call.peer):
+            found = await self._events.wait(
+                query.get("marker"), wanted, limit, seconds, descends=order == "desc"
+            )
         agent_id = self._means.settings.agent_id
         documents = [self._events.document(event, agent_id) for event in found]
         return _answer({"events": documents, "links": []})
@@ -234,7 +235,7 @@ class Api:
     async def _look_up(self, restore_id: str) -> dict[str, Any]:
         """What the control plane knows of a restore that nobody has reported here yet."""
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
+            async with asyncio.timeout(LOOK_UP_SECONDS), self._means.turns:
                 answer = await self._means.control_plane.read_restore(restore_id)
             document = answer.document() if answer.status == 200 else {}
         except (AgentReporterError, TimeoutError):

@@ -54,8 +54,8 @@ def _errors(local: Local) -> dict[str, Any]:
 
 def _delivery(local: Local) -> dict[str, Any]:
     """How far the control plane knows of it, and what the protocol has no member for."""
-    report, exchange, ending = local.restore.report, local.delivery.exchange, local.restore.ending
-    known = exchange.acknowledged
+    report, exchange = local.restore.report, local.delivery.exchange
+    known, ending = exchange.acknowledged, local.restore.ending or exchange.ending
     return {
         "newest_state": report.state.value,
         "total_files": report.total_files,

@@ -36,6 +36,9 @@ KEEP_ALIVE_SECONDS = 75.0
 BACKLOG = 4096
 """So many may have connected and not be accepted yet; the kernel takes less if `net.core.somaxconn` is less.
 Whoever comes on top of that waits in his `connect`, or gets EAGAIN if he does not wait."""
+HEAR_OUT_SECONDS = 1.0
+"""At the end, for requests that are on their way in."""
+HEAR_OUT_PAUSE = 0.01
 ACCEPTED_AT_ONCE = 16
 """No more are accepted in one turn of the loop, so that those who are in are served between."""
 
@@ -160,6 +163,20 @@ class Door:
         listening.listen(BACKLOG)
         return server
 
+    async def close(self, server: asyncio.Server, seconds: float = HEAR_OUT_SECONDS) -> None:
+        """Accept nobody more, and wait for up to `seconds` until no request is on its way in.
+
+        Whoever has just come in has perhaps asked already, and would be cut off with his request unread.
+        Those who wait in the kernel stay there, for whoever serves the socket next.
+        """
+        loop, until = asyncio.get_running_loop(), monotonic() + seconds
+        for listening in server.sockets:
+            loop.remove_reader(listening)  # not yet close(): those accepted in this turn are still to come in
+        await asyncio.sleep(HEAR_OUT_PAUSE)
+        while self._is_asked() and monotonic() < until:  # noqa: ASYNC110 - once in a life, and never for long
+            await asyncio.sleep(HEAR_OUT_PAUSE)
+        server.close()
+
     def busy(self, transport: asyncio.BaseTransport | None) -> AbstractContextManager[Peer | None]:
         """While a request that came over `transport` is answered: the connection is not closed by the door.
 
@@ -200,6 +217,14 @@ class Door:
         crowd.idle.pop(connection, None)
         if crowd.connections == 0:
             del self._crowds[connection.peer.uid]
+
+    def _is_asked(self) -> bool:
+        """Whether a request is awaited, or has begun and is not whole."""
+        return any(
+            connection.asking_since is not None
+            for crowd in self._crowds.values()
+            for connection in crowd.idle
+        )
 
     def _has_room_beside(self, crowd: Crowd) -> bool:
         if crowd.connections >= self._max_of_user:

@@ -34,6 +34,7 @@ from agent_reporter.threads import call_in_loop, in_thread, start_daemon
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 PENDING_BYTES = 16 * 1024 * 1024
@@ -144,20 +145,8 @@ class Journal:
     def _read(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
         path = self._path(number)
         try:
-            with open(path, "rb", opener=_open_without_waiting) as file:  # noqa: PTH123 - a Path takes no opener
-                header = file.readline(len(HEADER))
-                if not HEADER.startswith(header):
-                    raise MalformedError("it is no journal that this version reads")
-                for line in file:
-                    try:
-                        yield _decode(line)
-                    except MalformedError:
-                        if file.read(1):
-                            raise
-                        _log.info(
-                            "journal.torn", file=str(path), bytes=len(line)
-                        )  # a kill leaves such a line
-                        return
+            with open(path, "rb", opener=_open_without_waiting) as file:
+                yield from _lines(file)
         except (OSError, MalformedError) as problem:
             self._damaged.add(number)
             hint = f"what was not read of it is not reported; it will be found in {self._directory / 'aside'}"
@@ -183,7 +172,7 @@ class Journal:
         if self._thread.is_alive():  # it keeps the segment and the lock for as long as the disk holds it up
             late = TimeoutError(errno.ETIMEDOUT, "the disk does not answer")
             for batch in (self._in_hand, self._batch):
-                self._settle(batch, late)
+                self._settle(batch, late, self._number)
 
     @property
     def wants_rotation(self) -> bool:
@@ -241,7 +230,7 @@ class Journal:
         await in_thread("journal-forget", partial(self._forget, number))
 
     def _forget(self, number: int) -> None:
-        """The oldest first, and none after one that stays: how a restore ended is not to go before the rest."""
+        """The oldest first, none after one that stays: the end of a restore is not to go before the rest."""
         try:
             for each in self._numbers():
                 if each > number:
@@ -271,7 +260,7 @@ class Journal:
             if batch.rotating:
                 self._leave_segment()
             if self._loop is not None:
-                call_in_loop(self._loop, partial(self._settle, batch, problem))
+                call_in_loop(self._loop, partial(self._settle, batch, problem, self._number))
         self._leave_segment()
         self._disown()
 
@@ -283,7 +272,7 @@ class Journal:
             self._in_hand, self._batch = self._batch, _Batch()
             return self._in_hand if self._in_hand.lines or self._in_hand.rotating else None
 
-    def _settle(self, batch: _Batch, problem: Exception | None) -> None:
+    def _settle(self, batch: _Batch, problem: Exception | None, number: int) -> None:
         """Tell those who wait; called in the loop."""
         self._has_room.set()
         for written in batch.waiting:
@@ -291,7 +280,7 @@ class Journal:
                 written.set_result(problem)
         for rotated in batch.rotating:
             if not rotated.done():
-                rotated.set_result(self._number)
+                rotated.set_result(number)
 
     def _commit(self, lines: list[bytes]) -> Exception | None:
         """Make lines durable; returns what is wrong if that is not possible."""
@@ -303,7 +292,9 @@ class Journal:
         return None
 
     def _extend(self, content: bytes) -> None:
-        segment = self._segment = self._begin_segment() if self._segment is None else self._segment
+        if self._segment is None:
+            self._segment = self._begin_segment()
+        segment = self._segment
         try:
             self._write(segment, content)
         except OSError:
@@ -349,9 +340,25 @@ class Journal:
     def _leave_segment(self) -> None:
         """The next line begins a new one."""
         if self._segment is not None:
-            os.close(self._segment)
+            with suppress(OSError):  # what was acknowledged is on the disk
+                os.close(self._segment)
             self._segment = None
             self._size = 0
+
+
+def _lines(segment: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each line of a segment says; raises MalformedError where it is damaged, and OSError."""
+    if not HEADER.startswith(segment.readline(len(HEADER))):
+        raise MalformedError("it is no journal that this version reads")
+    for line in segment:
+        try:
+            decoded = _decode(line)
+        except MalformedError:
+            if segment.read(1):
+                raise
+            _log.info("journal.torn", file=segment.name, bytes=len(line))  # as a kill leaves it
+            return
+        yield decoded
 
 
 def _encode(restore_id: str, changes: Mapping[str, Any]) -> bytes:

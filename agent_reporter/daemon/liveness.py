@@ -99,7 +99,7 @@ class Liveness:
                 pids = ", ".join(str(process.pid) for process in restore.client.processes)
                 self._lose(restore, f"The engine ended without a result (process {pids}).")
         for restore in list(self._silent.values()):
-            if now - restore.last_heard > limit:
+            if now - restore.last_heard > limit and not restore.listeners:
                 self._lose(restore, f"The engine named no process, and said nothing for {limit:g} s.")
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ from agent_reporter.takeover import after_takeover
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent_reporter.daemon.events import Events
     from agent_reporter.daemon.journal import Journal
     from agent_reporter.daemon.peers import Peer
@@ -135,10 +138,18 @@ class Registry:
         """The restores that are open, in the order in which they came."""
         return list(self._open.values())
 
-    def hear(self, restore_id: str, peer: Peer) -> None:
-        """A user looked at a restore: if it is the user's own, its engine is not silent."""
+    @contextmanager
+    def listening(self, restore_id: str, peer: Peer) -> Iterator[None]:
+        """A user looks at a restore: if it is the user's own, its engine is not silent meanwhile."""
         local = self._open.get(restore_id)
-        if local is not None and local.restore.client.uid == peer.uid:
+        if local is None or local.restore.client.uid != peer.uid:
+            yield
+            return
+        local.restore.listeners += 1
+        try:
+            yield
+        finally:
+            local.restore.listeners -= 1
             local.restore.last_heard = self._clock.monotonic()
 
     # --- from the start to the end ------------------------------------------------------------------------
@@ -153,7 +164,11 @@ class Registry:
 
     async def checkpoint(self) -> None:
         """Bring the spool up to the journal, and forget the journal's lines."""
-        number = await self._journal.rotate()
+        try:
+            number = await self._journal.rotate()
+        except SpoolError as problem:
+            _log.error("spool.write_failed", problem=str(problem), hint="the journal stays as it is")
+            return
         for restore_id, changes in self._left.journaled.items():
             await self._journal.append(restore_id, changes)
         results = await asyncio.gather(*map(_checkpoint, list(self._open.values())))
@@ -218,8 +233,8 @@ class Registry:
         if len(self._open) >= most or own >= max(1, most // 2):
             raise RefusedError(
                 503,
-                f"{len(self._open)} restores are open here, {own} of them this user's. The most are {most}, and "
-                "half of that for one user (max_restores).",
+                f"{len(self._open)} restores are open here, {own} of them this user's. The most are {most}, "
+                "and half of that for one user (max_restores).",
                 retry_after=10,
             )
 
@@ -241,14 +256,14 @@ class Registry:
         known = {process.pid for process in restore.client.processes}
         if not restore.is_live or known.issuperset(facts.pids):
             return
-        named = list(restore.client.processes)
+        named = list(filter(processes.is_alive, restore.client.processes))
         for pid in facts.pids:
             process = processes.identity(pid)
             if process is None:
                 raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
             if process not in named:
                 named.append(process)
-        restore.client = replace(restore.client, processes=tuple(filter(processes.is_alive, named)))
+        restore.client = replace(restore.client, processes=tuple(named))
         self._liveness.follow(restore)
 
     async def _keep(self, local: Local) -> None:

@@ -161,7 +161,7 @@ class Service:
 
 async def _hang_up(api: Api, server: asyncio.Server) -> None:
     """Take no more connections, and let those who are being answered have their answer."""
-    server.close()
+    await api.door.close(server)
     api.server.pre_shutdown()
     await api.server.shutdown(HANG_UP_SECONDS)
 

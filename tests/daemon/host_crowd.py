@@ -28,7 +28,7 @@ from tests.daemon.host_plan import (
     draw_courses,
     draw_kills,
 )
-from tests.daemon.host_restic import LINE_LIMIT, Program, child_of, follow, make_program
+from tests.daemon.host_restic import LINE_LIMIT, Program, child_of, follow, make_program, ways_missing
 from tests.daemon.host_shell import SCRIPT
 from tests.daemon.host_truth import Record, untruths
 
@@ -133,7 +133,7 @@ class Crowd:
         self._outage_over = 0.0
         self._troubles: list[str] = []
         chance = random.Random(options.seed)
-        courses = draw_courses(chance, options.restores, options.times, options.deaths)
+        courses = draw_courses(chance, options.restores, options.times, options.deaths, ways_missing())
         self._kills = draw_kills(chance, options.kills)
         self._restores = [self._new(number, course) for number, course in enumerate(courses)]
         self._spools = [directory / "daemon-spool", directory / "user-spool"]
@@ -256,6 +256,7 @@ class Crowd:
         environment = self._engine_environment()
         agent = [sys.executable, "-m", "agent_reporter.cli.main"]
         mine = [restore.id, str(restore.directory), str(course.seconds), course.way.value]
+        command: list[str] = []
         pipe: int | None = None
         match course.engine:
             case Engine.LIBRARY:

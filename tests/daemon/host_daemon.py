@@ -89,7 +89,7 @@ class DaemonService:
                 self._process = await asyncio.create_subprocess_exec(
                     *(*START, sys.executable, "-m", "agent_reporter.cli.main", "daemon"),
                     env=self._environment,
-                    stdin=self._listening,
+                    stdin=self._listening.fileno(),
                     stderr=log,
                 )
                 status = await self._process.wait()

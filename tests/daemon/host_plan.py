@@ -134,16 +134,22 @@ _STOPS_ASKED: Final = (Phase.OUTAGE, Phase.CALM, Phase.AFTER)
 _KILLS: Final = (Phase.OUTAGE, Phase.CALM, Phase.AFTER)
 
 
-def draw_courses(chance: random.Random, count: int, times: Times, deaths: tuple[Phase, ...]) -> list[Course]:
+def draw_courses(
+    chance: random.Random,
+    count: int,
+    times: Times,
+    deaths: tuple[Phase, ...],
+    not_by_run: frozenset[Way],
+) -> list[Course]:
     """The courses of `count` restores: the engines by turns, and of each all its ways by turns.
 
-    Engines that die do so in one of the phases `deaths`.
+    Engines that die do so in one of the phases `deaths`. `not_by_run` are ways that what is run here has not.
     """
     courses: list[Course] = []
     stops = 0
     for number in range(count):
         engine = tuple(Engine)[number % len(Engine)]
-        ways = _WAYS[engine]
+        ways = [way for way in _WAYS[engine] if engine is not Engine.RUN or way not in not_by_run]
         way = ways[number // len(Engine) % len(ways)]
         act = None
         if way in STOPPED_WAYS:
