@@ -244,7 +244,8 @@ class Delivery:
 
     def _interpret(self, step: Step, report: Report, answer: Answer) -> Exchange:
         tally, meaning = self._means.tally, verdict.of(answer.status)
-        tally.answers["read" if answer.status == 200 else meaning.value] += 1
+        is_read = isinstance(step, Read) and answer.status == 200
+        tally.answers["read" if is_read else meaning.value] += 1
         if isinstance(step, Read):
             return after_read(self.exchange, report, answer, self._world())
         if meaning is Verdict.DELIVERED and self.exchange.acknowledged is not None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.cli.wording import reason_of, rough_duration
-from agent_reporter.errors import AgentReporterError, SpoolError, TransportError
+from agent_reporter.errors import AgentReporterError, MalformedError, SpoolError, TransportError
 from agent_reporter.model import verdict
 from agent_reporter.model.documents import count_of, object_of, optional_count_of, text_of
 from agent_reporter.model.state import FINAL_STATES, RestoreState
@@ -92,14 +92,15 @@ def may_have_daemon(settings: Settings) -> bool:
     return True
 
 
-def why_no_daemon(path: Path, problem: object) -> str:
+def why_no_daemon(path: Path, problem: AgentReporterError) -> str:
     """What is in the way to the daemon at the socket `path`, after a `problem`, and what to do. Blocks."""
     try:
         gid = path.stat().st_gid
     except OSError as missing:
         return f"{path}: {missing.strerror}. Start the daemon, or set socket."
     if os.access(path, os.W_OK):
-        return f"{path}: {reason_of(str(problem))}. Look whether the daemon runs."
+        hint = ". Look whether the daemon runs." if isinstance(problem, TransportError) else ""
+        return f"{path}: {reason_of(str(problem))}{hint}"
     try:
         group = grp.getgrgid(gid).gr_name
     except KeyError:
@@ -108,11 +109,14 @@ def why_no_daemon(path: Path, problem: object) -> str:
 
 
 async def ask_for_list(daemon: ControlPlane) -> list[dict[str, Any]]:
-    """The daemon's restores, as `describe_told` makes them; raises TransportError, MalformedError."""
+    """The daemon's restores, as `describe_told` makes them; raises AgentReporterError."""
     answer = await daemon.list_restores()
     if answer.status != 200:
-        raise TransportError(verdict.explain(answer), uncertain=False)
-    return [describe_told(document) for document in answer.document().get("restores", [])]
+        raise AgentReporterError(verdict.explain(answer))
+    documents = answer.document().get("restores")
+    if not isinstance(documents, list) or not all(isinstance(document, dict) for document in documents):
+        raise MalformedError("'restores' has to be an array of objects")
+    return [describe_told(document) for document in documents]
 
 
 def next_try(restore: dict[str, Any], now: datetime) -> str:

@@ -63,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
     except ConfigurationError as problem:
         if not may_have_daemon(settings):
             raise
-        away = f"no stop was asked for. The daemon: {why_no_daemon(settings.socket, 'nobody answers')}"
-        return say(f"restore {restore_id}: {away} The control plane: {problem}", TEMPORARY_FAILURE)
+        away = why_no_daemon(settings.socket, TransportError("nobody answers", uncertain=False))
+        ways = f"The daemon: {away} The control plane: {problem}"
+        return say(f"restore {restore_id}: no stop was asked for. {ways}", TEMPORARY_FAILURE)
 
 
 async def _request_stop(settings: Settings, restore_id: str, timeout: float) -> int:  # noqa: ASYNC109 - the user's bound

@@ -9,25 +9,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPMethod
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientPayloadError as PayloadError
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from agent_reporter.daemon.documents import READ_FIELDS, errors_document, restore_document
 from agent_reporter.daemon.door import KEEP_ALIVE_SECONDS, Door
-from agent_reporter.daemon.patches import MAX_COUNT, read_patch
+from agent_reporter.daemon.patches import read_patch
 from agent_reporter.daemon.peers import MAX_WAIT, Rates
+from agent_reporter.daemon.reading import number, read_body, read_facts
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import get_logger
-from agent_reporter.model.amendment import Amendment
-from agent_reporter.model.client import Facts
 from agent_reporter.model.state import RestoreState
 
 if TYPE_CHECKING:
@@ -37,20 +35,20 @@ if TYPE_CHECKING:
     from agent_reporter.daemon.peers import Peer
     from agent_reporter.daemon.registry import Local, Registry
     from agent_reporter.means import Means
+    from agent_reporter.model.amendment import Amendment
 
-MAX_BODY = 1_000_000
-"""Bytes. One JSON document of this API is at most 1 MB (`protocol.md`, Limits)."""
-BODY_SECONDS = 10.0
-"""A body is whole within so long after its head."""
 MAX_EVENTS_WAIT = 3_600.0
 """Seconds that a look for events waits at most."""
 MAX_PAGE = 1_000
 LOOK_UP_SECONDS = 1.5
 """What the control plane gets to tell of a restore that is not known here."""
-MAX_PIDS = 16
 PATCHES_AT_ONCE = 32
 """Patches that are taken together; further ones wait. One sync makes them all durable, and between them the
 deliveries have their turns, however many engines call."""
+ANSWERS_AT_ONCE = 8
+"""Answers that are made and sent to one user together: each may be a megabyte, and its reader slow."""
+ANSWER_SECONDS = 10.0
+"""An answer that may be large is read within so long."""
 
 _SERVER: dict[str, Any] = {
     "access_log": None,
@@ -106,6 +104,9 @@ class Api:
         self._means = means
         self._registry = registry
         self._events = events
+        self._answers: defaultdict[int, asyncio.Semaphore] = defaultdict(
+            partial(asyncio.Semaphore, ANSWERS_AT_ONCE)
+        )
         self._at_once = asyncio.Semaphore(PATCHES_AT_ONCE)
         self._routes: dict[tuple[str, str, str], Callable[[Call], Awaitable[web.Response]]] = {
             ("PATCH", "restores", "one"): self._update,
@@ -159,7 +160,7 @@ class Api:
     # --- operations ---------------------------------------------------------------------------------------
 
     async def _update(self, call: Call) -> web.Response:
-        body = await _body(call.request)
+        body = await read_body(call.request)
         async with self._at_once:
             await self._take(call, read_patch(body))
         return web.Response(status=204)
@@ -168,9 +169,9 @@ class Api:
         if amendment.state is RestoreState.STOP_REQUESTED:
             await self._registry.ask_stop(call.id, call.peer)
         else:
-            facts = _facts(call.request)
+            facts = read_facts(call.request)
             if facts.total_bytes is not None or facts.total_files is not None:
-                amendment = _with_totals(amendment, facts)
+                amendment = replace(amendment, total_bytes=facts.total_bytes, total_files=facts.total_files)
             await self._registry.amend(call.id, call.peer, amendment, facts)
 
     async def _read(self, call: Call) -> web.Response:
@@ -182,11 +183,15 @@ class Api:
 
     async def _list(self, call: Call) -> web.Response:
         project = self._means.settings.project_id
-        mine = [local for local in self._registry.all() if _may_see(call.peer, local)]
-        return _answer({"restores": [restore_document(local, project) for local in mine]})
+
+        def document() -> dict[str, Any]:
+            mine = [local for local in self._registry.all() if _may_see(call.peer, local)]
+            return {"restores": [restore_document(local, project) for local in mine]}
+
+        return await self._send(call, document)
 
     async def _read_errors(self, call: Call) -> web.Response:
-        return _answer(errors_document(self._own(call)))
+        return await self._send(call, partial(errors_document, self._own(call)))
 
     async def _restore_events(self, call: Call) -> web.Response:
         self._own(call)
@@ -204,25 +209,51 @@ class Api:
 
     async def _page(self, call: Call, wanted: Callable[[Event], bool]) -> web.Response:
         query = call.request.query
-        limit = int(_number(query.get("limit", "100"), "limit", 1, MAX_PAGE))
-        seconds = _number(query.get("wait", "0"), "wait", 0, MAX_EVENTS_WAIT)
+        limit = int(number(query.get("limit", "100"), "limit", 1, MAX_PAGE))
+        seconds = number(query.get("wait", "0"), "wait", 0, MAX_EVENTS_WAIT)
         order = query.get("sort_dir", "asc")
         if order not in {"asc", "desc"}:
             raise RefusedError(400, "sort_dir has to be asc or desc.")
-        with self._registry.listening(call.id, call.peer):
+        with self._registry.listening(call.id, call.peer), self.door.waiting(call.request.transport):
             found = await self._events.wait(
                 query.get("marker"), wanted, limit, seconds, descends=order == "desc"
             )
         agent_id = self._means.settings.agent_id
-        documents = [self._events.document(event, agent_id) for event in found]
-        return _answer({"events": documents, "links": []})
+
+        def document() -> dict[str, Any]:
+            return {"events": [self._events.document(event, agent_id) for event in found], "links": []}
+
+        return await self._send(call, document)
 
     async def _take_note(self, call: Call) -> web.Response:
         """Engines may come and go as agents do; the daemon speaks for them all."""
-        await _body(call.request)
+        await read_body(call.request)
         return web.Response(status=202)
 
     # --- inside -------------------------------------------------------------------------------------------
+
+    async def _send(self, call: Call, document: Callable[[], dict[str, Any]]) -> web.Response:
+        """Answer with what may be large: it is made once there is room for it, and has to be read in time."""
+        transport, turns = call.request.transport, self._answers[call.peer.uid]
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                with self.door.waiting(transport):
+                    await turns.acquire()
+        except TimeoutError:
+            sentence = "Too many answers to this user wait to be read."
+            raise RefusedError(503, sentence, retry_after=ceil(ANSWER_SECONDS)) from None
+        try:
+            answer = _answer(document())
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await answer.prepare(call.request)
+                await answer.write_eof()
+        except TimeoutError:
+            if transport is not None:
+                transport.abort()
+            raise ConnectionResetError("the client does not read its answer") from None
+        finally:
+            turns.release()
+        return answer
 
     def _own(self, call: Call) -> Local:
         local = self._registry.find(call.id)
@@ -247,75 +278,6 @@ class Api:
 
 def _may_see(peer: Peer, local: Local) -> bool:
     return peer.uid in {local.restore.client.uid, 0}
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if (request.content_length or 0) > MAX_BODY:
-        raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
-    if request.content.is_eof():  # it came with the head, as it mostly does
-        body = request.content.read_nowait()
-    else:
-        body = await _rest_of_body(request)
-    if len(body) > MAX_BODY:
-        raise RefusedError(400, f"The body is larger than {MAX_BODY} bytes.", closes=True)
-    return body
-
-
-async def _rest_of_body(request: web.BaseRequest) -> bytes:
-    """The body, or as much of it as shows that it is too large."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    break
-    except TimeoutError:
-        raise RefusedError(408, f"The body was not whole within {BODY_SECONDS:g} s.", closes=True) from None
-    except (HttpProcessingError, PayloadError) as problem:
-        raise RefusedError(400, f"The body is no HTTP ({type(problem).__name__}).", closes=True) from None
-    return bytes(body)
-
-
-def _facts(request: web.BaseRequest) -> Facts:
-    headers = request.headers
-    pids = headers.get("X-Engine-Pid")
-    return Facts(
-        () if pids is None else _pids(pids),
-        _total(headers.get("X-Total-Bytes"), "X-Total-Bytes"),
-        _total(headers.get("X-Total-Files"), "X-Total-Files"),
-    )
-
-
-def _with_totals(amendment: Amendment, facts: Facts) -> Amendment:
-    return Amendment(
-        amendment.state,
-        amendment.started_time,
-        amendment.ended_time,
-        amendment.files_restored,
-        amendment.bytes_restored,
-        amendment.errors,
-        facts.total_files,
-        facts.total_bytes,
-    )
-
-
-@lru_cache(maxsize=1_000)
-def _pids(header: str) -> tuple[int, ...]:
-    words = header.split(",", MAX_PIDS)
-    if len(words) > MAX_PIDS:
-        raise RefusedError(400, f"X-Engine-Pid names more than {MAX_PIDS} processes.")
-    return tuple(int(_number(word.strip(), "X-Engine-Pid", 1, 2**22)) for word in words)
-
-
-def _total(header: str | None, name: str) -> int | None:
-    return None if header is None else int(_number(header, name, 0, MAX_COUNT))
-
-
-def _number(text: str, name: str, least: int, most: float) -> float:
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) <= most:
-        raise RefusedError(400, f"{name} has to be a whole number from {least} to {most:.0f}.")
-    return int(text)
 
 
 def _answer(document: object) -> web.Response:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -25,7 +25,7 @@ from agent_reporter.daemon.peers import Peer, peer_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 HEAD_SECONDS = 10.0
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
     As a context, it is being answered.
     """
 
-    __slots__ = ("_door", "_protocol", "asking_since", "begun", "crowd", "peer", "transport")
+    __slots__ = ("_door", "_protocol", "asking_since", "begun", "crowd", "peer", "transport", "waits")
 
     peer: Peer
     transport: asyncio.Transport
@@ -63,6 +63,8 @@ class Connection(asyncio.Protocol):
         """Since when a request is awaited that has to become whole; None if none is."""
         self.crowd: Crowd | None = None
         """With whom it is let in; None if it is not, or no more."""
+        self.waits: asyncio.Task[object] | None = None
+        """What waits for the sake of this connection alone, and need not go on without it."""
 
     def __enter__(self) -> Peer:
         self.begun = True
@@ -108,6 +110,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass it on; one that was never let in has nobody to tell."""
         self._door.leaves(self)
+        if self.waits is not None:
+            self.waits.cancel()
         if hasattr(self, "_protocol"):
             self._protocol.connection_lost(exc)
 
@@ -184,6 +188,18 @@ class Door:
         """
         connection = None if transport is None else transport.get_protocol()
         return connection if isinstance(connection, Connection) else nullcontext()
+
+    @contextmanager
+    def waiting(self, transport: asyncio.BaseTransport | None) -> Iterator[None]:
+        """While the current task waits for a connection's sake alone: it is cancelled if that is lost."""
+        connection = None if transport is None else transport.get_protocol()
+        if not isinstance(connection, Connection):
+            raise ConnectionResetError("the client has left")
+        connection.waits = asyncio.current_task()
+        try:
+            yield
+        finally:
+            connection.waits = None
 
     def let_in(self, connection: Connection) -> bool:
         """Find a place for a new connection; whether there is one."""

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 REMEMBERED = 1_000
 """Restores that are over, and are still shown."""
+REMEMBERED_BYTES = 16 * 1024 * 1024
+"""Of their error records, about, at most."""
 ROOT = 0
 CHECKPOINT_INTERVAL = 5.0
 """Seconds between two looks whether the journal has grown."""
@@ -80,6 +82,7 @@ class Registry:
         self._events = events
         self._open: dict[str, Local] = {}
         self._past: OrderedDict[str, Local] = OrderedDict()
+        self._past_bytes = 0
         self._left = LeftBehind(spool, means.settings.destination, {})
         self._registering: dict[str, asyncio.Lock] = {}
         self._liveness = Liveness(means, self._lose)
@@ -321,8 +324,9 @@ class Registry:
             return
         self._liveness.forget(restore)
         self._past[restore.restore_id] = local
-        while len(self._past) > REMEMBERED:
-            self._past.popitem(last=False)
+        self._past_bytes += _size(local)
+        while len(self._past) > REMEMBERED or self._past_bytes > REMEMBERED_BYTES:
+            self._past_bytes -= _size(self._past.popitem(last=False)[1])
 
     # --- the spool and the journal ------------------------------------------------------------------------
 
@@ -344,6 +348,11 @@ class Registry:
 def _authorise(restore: LocalRestore, peer: Peer) -> None:
     if peer.uid not in {restore.client.uid, ROOT}:
         raise RefusedError(403, f"Restore {restore.restore_id} is another user's.")
+
+
+def _size(local: Local) -> int:
+    records = local.restore.report.errors.records
+    return sum(200 + len(each.path) + len(each.description) + len(each.details) for each in records)
 
 
 async def _checkpoint(local: Local) -> bool:

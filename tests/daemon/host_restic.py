@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 FILES, FILE_BYTES = 20, 50_000
 """Of each part of a repository: restic reads a part as a whole, so the parts are the steps of its progress."""
-ENDLESS_SECONDS = 240.0
-"""What an engine takes that somebody is to end. Slower, restic would take too long until it begins."""
+LEAST_RATE = 40
+"""KiB in a second. At less, restic takes too long until it begins."""
+ENDLESS_SECONDS = 200.0
+"""What an engine takes that somebody is to end."""
 SPOILED = 3
 """Files that cannot be restored, where errors are wanted."""
 LINE_LIMIT = 1 << 20
@@ -66,7 +68,7 @@ class Restic:
             for number in range(SPOILED):  # a folder that is not empty is where a file is to be
                 (directory / f"data/file0-{number:04}" / "in-the-way").mkdir(parents=True)
         seconds = ENDLESS_SECONDS if course.seconds == FOREVER else course.seconds
-        rate = max(1, int(self.repository.bytes / 1024 / seconds))
+        rate = max(LEAST_RATE, int(self.repository.bytes / 1024 / seconds))
         limits = ["--limit-download", str(rate), "-o", "local.connections=1"]
         return [self.restic.path, *limits, "restore", "latest", "--target", str(directory)]
 

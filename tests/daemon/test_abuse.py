@@ -636,6 +636,18 @@ async def test_restores_that_are_over_take_little_memory(host: Host) -> None:
         assert len(host.server.errors(restore_ids[-1])["list"]) == len(listed)
 
 
+async def test_waits_that_are_given_up_leave_nothing_behind(host: Host) -> None:
+    def give_up() -> None:
+        for _ in range(10):
+            with connections_of(MALLORY, host, 1_000) as connections:
+                for connection in connections:
+                    says(connection, WAITS)
+
+    async with undisturbed(host, ALICE):
+        with host.bounded_memory(32 * MEBIBYTE, "10,000 waits that were given up"):
+            await in_thread(give_up)
+
+
 async def test_answers_that_nobody_reads_take_little_memory(host: Host) -> None:
     path = f"{RESTORES}/{host.server.start_restore()}"
     listed = [{"path": f"/{number}/{'x' * 1650}", "type": "missing"} for number in range(500)]

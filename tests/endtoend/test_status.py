@@ -91,7 +91,7 @@ def one_row(restore: dict[str, Any], samples: Samples = (), **options: Any) -> R
     return row(Watched(restore, samples), 100.0, NOW, **options)
 
 
-FAILING = {
+FAILING: dict[str, Any] = {
     "why": "PATCH https://backup.example.com/v2/110011/restores/r-1: no answer within 10 s",
     "undelivered_since": before(150),
     "next_try": (NOW + timedelta(seconds=8)).isoformat(),
