@@ -69,7 +69,7 @@ async def _check_ways(settings: Settings) -> list[bool]:
     return [
         _line("daemon", ok=f"{settings.socket} answers, and this user may use it; it shows {count}"),
         _line("sign-in", ok="the daemon signs in"),
-        _line("control plane", ok="the daemon delivers", problem=delivers),
+        _line("control plane", ok="the daemon delivers, and nothing is held up", problem=delivers),
     ]
 
 

@@ -20,9 +20,9 @@ COMMANDS = {
     "daemon": "take the reports of every engine on this host, and deliver them",
     "way-out": "pass the daemon's requests on, so that the daemon needs no network",
     "flush": "deliver what the spool holds",
-    "status": "show each restore of the spool: newest, acknowledged, next try, why",
-    "stop": "ask the control plane to stop a restore",
-    "check": "check settings, sign-in, the way to the control plane, and the spool",
+    "status": "show each restore of the daemon and of the spool: newest, acknowledged, next try, why",
+    "stop": "ask the daemon, or the control plane, to stop a restore",
+    "check": "check settings, daemon, sign-in, the way to the control plane, and the spool",
     "reference": "run the reference control plane, for tests and trials",
     "demo": "show it all on this machine in half a minute",
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.clock import Clock, SystemClock
 from agent_reporter.control_plane.client import ControlPlane
-from agent_reporter.control_plane.http import HttpSession
+from agent_reporter.control_plane.http import MAX_LOCAL_BODY, HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import choose_source
 from agent_reporter.logs import get_logger
@@ -34,7 +34,7 @@ async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     Raises ConfigurationError if they do not say how to get there.
     """
     if await _uses_daemon(settings):
-        async with HttpSession(settings, settings.socket) as http:
+        async with HttpSession(settings, settings.socket, max_body=MAX_LOCAL_BODY) as http:
             yield ControlPlane(settings, http, None)
         return
     async with connect_directly(settings, clock) as control_plane:

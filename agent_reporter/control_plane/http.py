@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 1024 * 1024
 """No more of an answer is read: one document of the API is at most 1 MB."""
+MAX_LOCAL_BODY = 32 * MAX_BODY
+"""The same for the daemon of this host, which lists all its restores in one document."""
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
 DNS_CACHE_SECONDS = 60
@@ -68,8 +70,11 @@ class Resolver(AbstractResolver):
 class HttpSession:
     """An aiohttp session that follows nothing, trusts no environment and reads bounded bodies."""
 
-    def __init__(self, settings: Settings, socket_path: Path | None = None) -> None:
-        """All requests go over the Unix socket at `socket_path`, if it is given."""
+    def __init__(
+        self, settings: Settings, socket_path: Path | None = None, *, max_body: int = MAX_BODY
+    ) -> None:
+        """All requests go over the Unix socket at `socket_path`, if it is given; `max_body` is in bytes."""
+        self._max_body = max_body
         self._seconds = settings.request_timeout
         self._socket_path = socket_path
         self._tls = tls_of(settings)
@@ -134,7 +139,7 @@ class HttpSession:
             ) as response:
                 answer = Answer(
                     status=response.status,
-                    body=await _read_bounded(response),
+                    body=await _read_bounded(response, self._max_body),
                     retry_after=response.headers.get("Retry-After"),
                 )
                 if self._socket_path is None or WAY_OUT_HEADER not in response.headers:
@@ -154,14 +159,14 @@ def _translate(where: str, problem: Exception, seconds: float) -> TransportError
     return TransportError(f"{where}: {_words(problem)}", uncertain=True)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse, max_body: int) -> bytes:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return b""
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > MAX_BODY:
+        if size > max_body:
             response.close()
             return b""
         chunks.append(chunk)

@@ -81,6 +81,8 @@ class Record:
         if before is None:
             return {**self._facts(), **self.report.to_document()}
         facts = {} if self._has_facts_of(before) else self._facts()
+        if self.undelivered_since != before.undelivered_since:
+            facts["undelivered_since"] = _optional_time(self.undelivered_since)
         return {**facts, **self.report.changes_since(before.report)}
 
     @classmethod
@@ -90,7 +92,7 @@ class Record:
         return cls._of(document, document)
 
     def _has_facts_of(self, other: Record) -> bool:
-        """Whether all but the report is the same. When it was first not delivered is told with the rest."""
+        """Whether all is the same that changes rarely."""
         return (self.destination, self.exchange, self.engine, self.client) == (
             other.destination,
             other.exchange,
@@ -99,13 +101,12 @@ class Record:
         )
 
     def _facts(self) -> dict[str, Any]:
-        since = self.undelivered_since
         return {
             "endpoint": self.destination.endpoint,
             "project_id": self.destination.project_id,
             "exchange": self.exchange.to_document(),
             "engine": None if self.engine is None else self.engine.to_document(),
-            "undelivered_since": None if since is None else format_time(since),
+            "undelivered_since": _optional_time(self.undelivered_since),
             "client": None if self.client is None else self.client.to_document(),
         }
 
@@ -128,3 +129,7 @@ class Record:
             undelivered_since=parse_optional_time(document.get("undelivered_since")),
             client=Client.from_document(client) if client else None,
         )
+
+
+def _optional_time(moment: datetime | None) -> str | None:
+    return None if moment is None else format_time(moment)

@@ -45,6 +45,9 @@ BEFORE_DATA = {"start_requested", "queued", "preparing"}
 UNKNOWN = "unknown"
 """The state of a restore while the control plane is away."""
 ENGINES_END_SECONDS = 30.0
+GRACE = ["--grace", "4"]
+STOP_SECONDS = 3.0
+"""In which an engine is to know of a stop, while there is a way to the control plane."""
 DOUBTFUL_PATCHES = 5
 """Patches at the beginning of the outage that are done, and whose answer is lost."""
 
@@ -168,6 +171,11 @@ class Crowd:
         calm_over = asyncio.create_task(asyncio.sleep(times.calm))
         await self._until(lambda: not any(self._state(each) in BEFORE_DATA for each in self._restores))
         await calm_over
+        early = [
+            each for each in self._restores if each.course.way in STOPPED_WAYS and is_in(each, Phase.CALM)
+        ]
+        await self._until(lambda: all(each.stop_asked_at is not None for each in early))
+        await asyncio.sleep(STOP_SECONDS)
         await self._suffer_outage(times.outage)
         self._outage_over = time.time()
         self._began[Phase.AFTER].set()
@@ -265,7 +273,7 @@ class Crowd:
                 command = ["sh", "-c", SCRIPT, "engine", *mine]
             case Engine.RUN:
                 engine = self._program.command(course, restore.directory)
-                command = [*agent, "run", "--restore-id", restore.id, "--", *engine]
+                command = [*agent, "run", "--restore-id", restore.id, *GRACE, "--", *engine]
                 environment = self._program.environment(course) | environment
                 pipe = asyncio.subprocess.PIPE
         with (restore.directory / "log").open("wb") as log:
@@ -279,7 +287,7 @@ class Crowd:
                 limit=LINE_LIMIT,
             )
         if course.engine is Engine.RUN:
-            restore.following = asyncio.create_task(follow(restore.process, self._program))
+            restore.following = asyncio.create_task(follow(course, restore.process, self._program))
 
     def _engine_environment(self) -> dict[str, str]:
         """What an engine knows: where the daemon is, and not where the control plane is."""
@@ -338,9 +346,7 @@ class Crowd:
         if status := await self._daemon.end():
             self._troubles.append(f"the daemon ended with {status}")
         self._troubles += [f"a daemon ended of itself, with {status}" for status in self._daemon.failures]
-        for event in ("loop_failed", "api.failed", "Traceback"):
-            if event in self._daemon.log():
-                self._troubles.append(f"the daemon's log has {event}")
+        self._troubles += [f"in the daemon's log: {line}" for line in self._daemon.complaints()]
         self._troubles += [f"left: {what}" for spool in self._spools for what in left_in(spool)]
 
     def _clear_up(self) -> None:
@@ -397,6 +403,11 @@ async def crowd(directory: Path, options: Options) -> AsyncIterator[Crowd]:
     """A crowd in `directory`, whose path is short: the socket's is in it."""
     async with ReferenceServer(directory / "control-plane", token=TOKEN) as server:
         yield Crowd(directory, options, server)
+
+
+def is_in(restore: Restore, phase: Phase) -> bool:
+    """Whether what is done to a restore is done in that phase."""
+    return restore.course.act is not None and restore.course.act.phase is phase
 
 
 def left_in(spool: Path) -> list[str]:

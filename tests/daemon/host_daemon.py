@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BACKLOG = 4_096
 START = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&0 </dev/null', "sh"]
 """Passes standard input on as the listening socket."""
+BUGS = ("reporter.loop_failed", "api.failed", "reporter.ended_badly")
 REQUESTS = re.compile(r'^agent_reporter_requests_total\{verdict="(\w+)"\} ([0-9.]+)', re.MULTILINE)
 
 
@@ -78,8 +79,10 @@ class DaemonService:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
+    def complaints(self) -> list[str]:
+        """Lines of the log that tell of a bug: failed loops, failed calls, and whatever is no event."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return [line for line in lines if not line.startswith("{") or any(bug in line for bug in BUGS)]
 
     async def _keep(self) -> None:
         with self._log.open("ab") as log:

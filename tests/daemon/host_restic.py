@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 FILES, FILE_BYTES = 20, 50_000
 """Of each part of a repository: restic reads a part as a whole, so the parts are the steps of its progress."""
-LEAST_RATE = 40
+LEAST_RATE = 30
 """KiB in a second. At less, restic takes too long until it begins."""
-ENDLESS_SECONDS = 200.0
+ENDLESS_SECONDS = 240.0
 """What an engine takes that somebody is to end."""
 SPOILED = 3
 """Files that cannot be restored, where errors are wanted."""
 LINE_LIMIT = 1 << 20
-EXIT_WRONG_PASSWORD = 12
 EXIT_INTERRUPTED = 130
+EXIT_KILLED = 128 + 9
 NOT_BY_SCRIPT = frozenset({Way.ERRORS, Way.GIVES_UP})
 """What nobody can tell of a program that nothing is known of."""
 
@@ -49,7 +49,7 @@ class Program(Protocol):
 
     def read(self, line: str, notes: Notes) -> None: ...
 
-    def state(self, status: int, notes: Notes) -> str: ...
+    def state(self, course: Course, status: int, notes: Notes) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Restic:
     def command(self, course: Course, directory: Path) -> list[str]:
         if course.way is Way.ERRORS:
             for number in range(SPOILED):  # a folder that is not empty is where a file is to be
-                (directory / f"data/file0-{number:04}" / "in-the-way").mkdir(parents=True)
+                (directory / f"data/file{number:04}" / "in-the-way").mkdir(parents=True)
         seconds = ENDLESS_SECONDS if course.seconds == FOREVER else course.seconds
         rate = max(LEAST_RATE, int(self.repository.bytes / 1024 / seconds))
         limits = ["--limit-download", str(rate), "-o", "local.connections=1"]
@@ -87,9 +87,9 @@ class Restic:
             notes.bytes = max(notes.bytes, message.get("bytes_restored", 0))
         notes.errors += message["message_type"] == "error"
 
-    def state(self, status: int, notes: Notes) -> str:
-        if status == EXIT_INTERRUPTED and notes.stopped_at is not None:
-            return "stopped"
+    def state(self, course: Course, status: int, notes: Notes) -> str:
+        if course.way is Way.STOPS and status in {EXIT_INTERRUPTED, EXIT_KILLED}:
+            return "stopped"  # killed, where it slept away the grace that it has
         if status == 0 or (status == 1 and notes.errors):
             return "completed_with_errors" if notes.errors else "completed"
         return "failed"
@@ -113,7 +113,7 @@ class Script:
         if line.startswith("stopping"):
             notes.stopped_at = time.time()
 
-    def state(self, status: int, notes: Notes) -> str:
+    def state(self, course: Course, status: int, notes: Notes) -> str:  # noqa: ARG002 - as restic needs it
         if status == 0:
             return "completed"
         return "stopped" if notes.stopped_at is not None else "failed"
@@ -128,12 +128,10 @@ def make_program(directory: Path, parts: int) -> Program:
     """The newest restic with a repository of so many parts, or the script where there is no restic."""
     if not (found := _restics()):
         return Script()
-    first = make_repository(directory, found[0], files=1, file_bytes=1)
-    data = directory / "data"
-    (data / "file0000").unlink()
-    for part in range(parts):
+    first = make_repository(directory, found[0], files=FILES, file_bytes=FILE_BYTES)
+    for part in range(1, parts):
         for number in range(FILES):
-            (data / f"file{part}-{number:04}").write_bytes(os.urandom(FILE_BYTES))
+            (directory / f"data/file{part}-{number:04}").write_bytes(os.urandom(FILE_BYTES))
         subprocess.run(
             [found[0].path, "backup", "data"],
             check=True,
@@ -149,7 +147,7 @@ def _restics() -> list[RealRestic]:
     return [restic for restic in binaries() if restic.speaks_json]
 
 
-async def follow(process: asyncio.subprocess.Process, program: Program) -> Notes:
+async def follow(course: Course, process: asyncio.subprocess.Process, program: Program) -> Notes:
     """Notes of the engine behind `run`, once that has ended. Its end is its last line."""
     notes = Notes()
     last = time.time()
@@ -163,7 +161,7 @@ async def follow(process: asyncio.subprocess.Process, program: Program) -> Notes
     await asyncio.gather(read(process.stdout), read(process.stderr))
     status = await process.wait()
     if status >= 0:
-        notes.state, notes.ended_at = program.state(status, notes), last
+        notes.state, notes.ended_at = program.state(course, status, notes), last
     return notes
 
 

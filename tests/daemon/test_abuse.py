@@ -602,10 +602,12 @@ async def test_one_user_with_too_many_restores_leaves_room_for_others(
     async with a_host(tmp_path, socket_directory, max_restores="400") as host:
 
         def begins(uid: int, restore_ids: list[str]) -> Counter[int]:
-            return Counter(
-                status(asks(uid, host, request("PATCH", f"{RESTORES}/{restore_id}", patch(state="queued"))))
-                for restore_id in restore_ids
-            )
+            answers = Counter[int]()
+            with connections_of(uid, host, len(restore_ids)) as connections:
+                for connection, restore_id in zip(connections, restore_ids, strict=True):
+                    says(connection, request("PATCH", f"{RESTORES}/{restore_id}", patch(state="queued")))
+                    answers[status(hears(connection))] += 1
+            return answers
 
         async with undisturbed(host, ALICE, MALLORY):
             taken = await in_thread(begins, MALLORY, [host.server.start_restore() for _ in range(450)])
@@ -621,10 +623,12 @@ async def test_restores_that_are_over_take_little_memory(host: Host) -> None:
     body = patch(state="failed", errors={"count": len(listed), "list": listed})
 
     def end_all() -> set[int]:
-        return {
-            status(asks(MALLORY, host, request("PATCH", f"{RESTORES}/{restore_id}", body)))
-            for restore_id in restore_ids
-        }
+        answers = set()
+        with connections_of(MALLORY, host, len(restore_ids)) as connections:
+            for connection, restore_id in zip(connections, restore_ids, strict=True):
+                says(connection, request("PATCH", f"{RESTORES}/{restore_id}", body))
+                answers.add(status(hears(connection)))
+        return answers
 
     async with undisturbed(host, ALICE, MALLORY):
         with host.bounded_memory(96 * MEBIBYTE, f"150 restores that ended with {mib(len(body))} of errors"):

@@ -26,7 +26,7 @@ async def test_every_record_is_true_after_an_outage_in_which_the_daemon_is_kille
 ) -> None:
     options = Options(
         restores=12,
-        times=Times(calm=5, outage=6, after=1),
+        times=Times(calm=4, outage=6, after=1),
         kills=2,
         seed=random.randrange(2**32),
         parts=2,
