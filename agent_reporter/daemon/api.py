@@ -175,9 +175,9 @@ class Api:
             await self._registry.amend(call.id, call.peer, amendment, facts)
 
     async def _read(self, call: Call) -> web.Response:
-        local = self._registry.find(call.id)
-        if local is None:
+        if self._registry.find(call.id) is None:
             return _answer(await self._look_up(call.id))
+        local = self._own(call)
         with self._registry.listening(call.id, call.peer):
             return _answer(restore_document(local, self._means.settings.project_id))
 

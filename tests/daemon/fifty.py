@@ -113,9 +113,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.daemon.fifty", description=__doc__)
     add = parser.add_argument
     add("--restores", type=int, default=50)
-    add("--calm", type=float, default=15.0, help="seconds before the outage, at least")
+    add("--calm", type=float, default=10.0, help="seconds before the outage, at least")
     add("--outage", type=float, default=60.0, help="seconds without the control plane")
-    add("--after", type=float, default=10.0, help="seconds after it in which something still happens")
+    add("--after", type=float, default=5.0, help="seconds after it in which something still happens")
     add("--kills", type=int, default=3, help="SIGKILLs to the daemon, one of them in the outage")
     add("--seed", type=int, default=random.randrange(2**32), help="what all chance is drawn from")
     add("--keep", action="store_true", help="keep the directory, with the logs and spools")

@@ -19,6 +19,7 @@ from agent_reporter.reference.server import AGENT, PROJECT
 from tests.daemon.host_daemon import DaemonService
 from tests.daemon.host_notes import Notes, read_notes
 from tests.daemon.host_plan import (
+    DYING_WAYS,
     STOPPED_WAYS,
     Engine,
     Moment,
@@ -60,7 +61,7 @@ class Options:
     times: Times
     kills: int
     seed: int
-    parts: int = 8
+    parts: int = 4
     """Of the repository that restic restores."""
     deaths: tuple[Phase, ...] = tuple(Phase)
     """When engines die that are to die."""
@@ -169,7 +170,8 @@ class Crowd:
         times = self._options.times
         self._began[Phase.CALM].set()
         calm_over = asyncio.create_task(asyncio.sleep(times.calm))
-        await self._until(lambda: not any(self._state(each) in BEFORE_DATA for each in self._restores))
+        lasting = [each for each in self._restores if each.course.way not in DYING_WAYS]
+        await self._until(lambda: not any(self._state(each) in BEFORE_DATA for each in lasting))
         await calm_over
         early = [
             each for each in self._restores if each.course.way in STOPPED_WAYS and is_in(each, Phase.CALM)
@@ -236,6 +238,7 @@ class Crowd:
 
     async def _end_engine(self, restore: Restore) -> None:
         assert restore.process is not None
+        await self._until(lambda: self._state(restore) != "start_requested")  # else nobody knows of it
         pids = [restore.process.pid]
         if restore.course.engine is Engine.RUN:
             await self._until(lambda: child_of(pids[0]) is not None)

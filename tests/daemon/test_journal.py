@@ -547,6 +547,19 @@ async def test_what_cannot_be_kept_is_said_of_each_restore(tmp_path: Path, where
     assert await asyncio.to_thread(replayed, tmp_path) == {"a": {"bytes": 1}, "b": {"bytes": 4}}
 
 
+async def test_a_torn_line_that_cannot_be_cut_off_leaves_its_segment_for_good(tmp_path: Path) -> None:
+    files = Failing()
+    journal = await opened(tmp_path, files=files)
+    await journal.append("a", {"bytes": 1})
+    files.failures |= {"write": errno.ENOSPC, "ftruncate": errno.EIO}
+    with pytest.raises(SpoolError, match=r"restore a: .*No space left"):
+        await journal.append("a", {"bytes": 2})
+    await journal.append("a", {"bytes": 3})
+    await journal.close()
+    assert len(segments(tmp_path)) == 2
+    assert await asyncio.to_thread(replayed, tmp_path) == {"a": {"bytes": 3}}
+
+
 async def test_a_file_in_the_way_of_a_new_segment_is_in_the_way_once(tmp_path: Path) -> None:
     journal = await opened(tmp_path)
     (tmp_path / "journal.1").write_text("not ours")
