@@ -16,6 +16,7 @@ CHECKS = (
     ("format", ["ruff", "format", "--check", "."]),
     ("layers", ["lint-imports"]),
     ("types", ["mypy"]),
+    ("types of the packaging", ["mypy", "--strict", *map(str, sorted(ROOT.glob("packaging/**/*.py")))]),
     (
         "tests",
         ["coverage", "run", "--parallel-mode", "-m", "pytest", *sys.argv[1:]],

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
-from agent_reporter.daemon.notify import Notifier
+from pydantic import ValidationError
 
+from agent_reporter.daemon.notify import Notifier
 from agent_reporter.daemon.service import Service
+from agent_reporter.errors import ConfigurationError
 from agent_reporter.reference.server import PROJECT
 from tests.blocking import no_blocking_calls
 from tests.delivery.conftest import Rig, open_rig
@@ -84,9 +86,16 @@ class Daemons:
         self, *, loaded: dict[str, object] | None = None, **changes: object
     ) -> AsyncIterator[Service]:
         """A daemon, until it ends in an orderly way. `loaded` are the settings that it finds at a reload."""
+
+        def load() -> Settings:
+            try:
+                return self.settings(**{**changes, **(loaded or {})})
+            except ValidationError as problem:
+                raise ConfigurationError(str(problem)) from None
+
         service = Service(
             self.settings(**changes),
-            lambda: self.settings(**{**changes, **(loaded or {})}),
+            load,
             self.rig.clock,
             Notifier(None),
             [],

@@ -241,9 +241,11 @@ class Crowd:
         await self._until(lambda: self._state(restore) != "start_requested")  # else nobody knows of it
         pids = [restore.process.pid]
         if restore.course.engine is Engine.RUN:
-            await self._until(lambda: child_of(pids[0]) is not None)
+            await self._until(lambda: child_of(pids[0]) is not None, ENGINES_END_SECONDS)
             child = child_of(pids[0])
-            assert child is not None
+            if child is None:
+                self._troubles.append(f"the engine of restore {restore.id} was not there to be killed")
+                return
             pids = [child] if restore.course.way is Way.ENGINE_KILLED else [pids[0], child]
         restore.died_at = time.time()
         for pid in pids:

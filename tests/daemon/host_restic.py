@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.daemon.host_plan import Course
     from tests.engines.real_restic import RealRestic
 
-FILES, FILE_BYTES = 20, 50_000
+FILES, FILE_BYTES = 20, 80_000
 """Of each part of a repository: restic reads a part as a whole, so the parts are the steps of its progress."""
 LEAST_RATE = 30
 """KiB in a second. At less, restic takes too long until it begins."""

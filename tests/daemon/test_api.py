@@ -53,8 +53,7 @@ async def test_a_read_shows_the_newest_local_truth_also_while_the_control_plane_
         assert [restore["id"] for restore in listed] == [restore_id]
         errors = (await client.call("GET", f"/restores/{restore_id}/errors")).document
         assert errors["list"][0]["path"] == "/a"
-        while not (await client.read(restore_id)).document["delivery"]["attempts"]:
-            await asyncio.sleep(0.01)
+        await daemons.rig.until(lambda: len(daemons.rig.requests(restore_id)) > 1)
         assert "503" in (await client.read(restore_id)).document["delivery"]["why"]
 
 

@@ -6,13 +6,13 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-import pytest
-
 from agent_reporter.model.client import Client as Facts
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.reference.server import AGENT
+from tests.builders import listening
+from tests.builders import listening
 from tests.daemon.conftest import ME, client_of
 
 if TYPE_CHECKING:
@@ -160,13 +160,25 @@ async def test_an_announcement_is_repeated_until_it_is_taken(daemons: Daemons) -
         await daemons.rig.until(lambda: daemons.rig.server.presence(AGENT) == "startup")
 
 
-async def test_a_reload_takes_over_what_can_be_and_says_what_cannot(
-    daemons: Daemons, client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with daemons.running(loaded={"peer_rate": 1, "max_restores": 5}) as service:
-        service.reload()
-        async with asyncio.timeout(20):
-            statuses: list[int] = []
-            while 503 not in statuses:
-                answers = [client.call("GET", f"/nothing/{number}") for number in range(8)]
-                statuses = [answer.status for answer in await asyncio.gather(*answers)]
+async def test_a_reload_takes_over_what_can_be_and_says_what_cannot(daemons: Daemons, client: Client) -> None:
+    with listening() as heard:
+        async with daemons.running(loaded={"peer_rate": 1, "max_restores": 5}) as service:
+            service.reload()
+            async with asyncio.timeout(20):
+                statuses: list[int] = []
+                while 503 not in statuses:
+                    answers = [client.call("GET", f"/nothing/{number}") for number in range(8)]
+                    statuses = [answer.status for answer in await asyncio.gather(*answers)]
+        (told,) = heard.named("daemon.needs_restart")
+        assert "max_restores" in str(told["settings"])
+
+
+async def test_a_reload_of_settings_that_are_wrong_changes_nothing(daemons: Daemons, client: Client) -> None:
+    with listening() as heard:
+        async with daemons.running(loaded={"retry_cap": 0.5, "peer_rate": 1}) as service:
+            service.reload()
+            async with asyncio.timeout(20):
+                while not heard.named("daemon.not_reloaded"):
+                    await client.call("GET", "/restores")
+            answers = await asyncio.gather(*(client.call("GET", "/restores") for _ in range(20)))
+            assert {answer.status for answer in answers} == {200}
