@@ -12,7 +12,6 @@ from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.reference.server import AGENT
 from tests.builders import listening
-from tests.builders import listening
 from tests.daemon.conftest import ME, client_of
 
 if TYPE_CHECKING:
