@@ -38,6 +38,8 @@ class JournaledKeeper(Keeper):
         self._restore_id = record.report.restore_id
         self._journal = journal
         self._journaled: Record | None = None
+        """What the lines that are durable say; None while one is being written, or was refused."""
+        self._newest: Record | None = None
 
     async def take(self, report: Report, client: Client) -> None:
         """Return once `report`, and whose it is, are durable. Raises SpoolError if they cannot be made so.
@@ -72,18 +74,18 @@ class JournaledKeeper(Keeper):
         await self._journal_changes(record)
 
     async def _journal_changes(self, record: Record) -> None:
-        changes: dict[str, Any] = record.changes_since(self._journaled)
-        if self._journaled is None:
+        """Append what `record` changes; all of it while an earlier line may still fail."""
+        before = self._journaled
+        changes: dict[str, Any] = record.changes_since(before)
+        if before is None:
             changes[OVER] = False
-        self._journaled = record  # before it is durable: what follows builds on it in the order of the lines
-        if not changes:
+        elif not changes:
             return
-        try:
-            await self._journal.append(self._restore_id, changes)
-        except BaseException:
-            self._journaled = None
-            raise
+        self._journaled, self._newest = None, record  # nothing is built on a line that is not durable
+        await self._journal.append(self._restore_id, changes)
         self._kept = record
+        if self._newest is record:
+            self._journaled = record
 
     def _is_due(self, report: Report) -> bool:  # noqa: ARG002 - reports are journaled as they come
         now = self._clock.monotonic()

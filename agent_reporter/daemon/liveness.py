@@ -14,14 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter import processes
+from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.logs import get_logger
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from agent_reporter.daemon.restores import LocalRestore
     from agent_reporter.means import Means
+    from agent_reporter.model.client import Client
     from agent_reporter.model.process_identity import ProcessIdentity
 
     Lose = Callable[[LocalRestore, str], None]
@@ -42,6 +44,21 @@ class _Followed:
 
     descriptor: int | None
     restores: dict[str, LocalRestore] = field(default_factory=dict)
+
+
+def identify(pids: Collection[int], client: Client | None) -> tuple[ProcessIdentity, ...]:
+    """The processes of `pids` that `client` has not named before.
+
+    Raises RefusedError (400) for one that is not on this host.
+    """
+    known = set() if client is None else {process.pid for process in client.processes}
+    if known.issuperset(pids):
+        return ()
+    named = {pid: processes.identity(pid) for pid in pids if pid not in known}
+    for pid, process in named.items():
+        if process is None:
+            raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
+    return tuple(process for process in named.values() if process is not None)
 
 
 class Liveness:

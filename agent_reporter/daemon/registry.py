@@ -13,7 +13,12 @@ from agent_reporter import processes
 from agent_reporter.daemon.events import STOP_REQUEST
 from agent_reporter.daemon.journaled import JournaledKeeper
 from agent_reporter.daemon.left_behind import LeftBehind
-from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
+from agent_reporter.daemon.liveness import (
+    GRACE_AFTER_START_SECONDS,
+    GRACE_SECONDS,
+    Liveness,
+    identify,
+)
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.daemon.restores import ENGINE_LOST, LocalRestore
 from agent_reporter.errors import (
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from agent_reporter.means import Means
     from agent_reporter.model.amendment import Amendment
     from agent_reporter.model.client import Facts
+    from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.spool import Entry, Spool
 
 REMEMBERED = 1_000
@@ -100,14 +106,20 @@ class Registry:
         Raises RefusedError: 400 for a bad id or process, 403 for another user's restore, 409 where the
         restore's state does not allow it, 503 where it cannot be made durable or there are too many.
         """
-        local = self.find(restore_id) or await self._register(restore_id, peer)
+        local = self.find(restore_id)
+        if local is not None:
+            _authorise(local.restore, peer)
+        is_result = amendment.state is not None and amendment.state.is_final
+        # Before anything is begun: what is refused leaves nothing behind. A result needs no process any more.
+        named = () if is_result else identify(facts.pids, None if local is None else local.restore.client)
+        local = local or await self._register(restore_id, peer)
         restore = local.restore
         _authorise(restore, peer)
         restore.last_heard = self._clock.monotonic()
         before = restore.report
         is_repeated = before.is_final and not local.is_kept and amendment.state is before.state
         if not is_repeated:
-            self._name_processes(restore, facts)
+            self._name_processes(restore, named)
             try:
                 restore.report = amended(
                     before, amendment, self._clock.now(), self._means.settings.max_errors
@@ -169,11 +181,11 @@ class Registry:
         """Bring the spool up to the journal, and forget the journal's lines."""
         try:
             number = await self._journal.rotate()
+            for restore_id, changes in self._left.journaled.items():
+                await self._journal.append(restore_id, changes)
         except SpoolError as problem:
             _log.error("spool.write_failed", problem=str(problem), hint="the journal stays as it is")
             return
-        for restore_id, changes in self._left.journaled.items():
-            await self._journal.append(restore_id, changes)
         results = await asyncio.gather(*map(_checkpoint, list(self._open.values())))
         if all(results):
             await self._journal.forget(number)
@@ -255,19 +267,11 @@ class Registry:
             raise RefusedError(409, str(RestoreEndedError(restore_id, kept.report.state.value)))
         return replace(after_takeover(kept), client=kept.client or Client(peer.uid))
 
-    def _name_processes(self, restore: LocalRestore, facts: Facts) -> None:
-        known = {process.pid for process in restore.client.processes}
-        if not restore.is_live or known.issuperset(facts.pids):
-            return
-        named = list(filter(processes.is_alive, restore.client.processes))
-        for pid in facts.pids:
-            process = processes.identity(pid)
-            if process is None:
-                raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
-            if process not in named:
-                named.append(process)
-        restore.client = replace(restore.client, processes=tuple(named))
-        self._liveness.follow(restore)
+    def _name_processes(self, restore: LocalRestore, named: tuple[ProcessIdentity, ...]) -> None:
+        if restore.is_live and named:
+            living = filter(processes.is_alive, restore.client.processes)
+            restore.client = replace(restore.client, processes=(*living, *named))
+            self._liveness.follow(restore)
 
     async def _keep(self, local: Local) -> None:
         restore = local.restore

@@ -38,6 +38,20 @@ async def test_an_engine_that_ends_without_a_result_is_lost_with_the_counters_it
     assert str(engine.pid) in document["errors"]["diagnostics"]
 
 
+async def test_a_call_that_is_refused_begins_nothing_and_a_result_needs_no_process(
+    daemons: Daemons, client: Client
+) -> None:
+    refused, ended = daemons.rig.server.start_restore(), daemons.rig.server.start_restore()
+    nobody = {"X-Engine-Pid": "4194304"}
+    async with daemons.running(silence_limit=60):
+        assert (await client.tell(refused, nobody, state="in_progress")).status == 400
+        assert (await client.call("GET", "/restores")).document["restores"] == []
+        assert (await client.tell(ended, nobody, state="completed", bytes_restored=5)).status == 204
+        await daemons.rig.until_state(ended, "completed")
+        await daemons.rig.clock.sleep(200)
+    assert daemons.rig.server.document(refused)["state"] == "start_requested"
+
+
 async def test_a_restore_goes_on_while_one_of_its_processes_lives(daemons: Daemons, client: Client) -> None:
     restore_id = daemons.rig.server.start_restore()
     async with daemons.running():
