@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,14 @@ from agent_reporter.daemon.events import Events
 from agent_reporter.daemon.journal import Journal
 from agent_reporter.daemon.listening import listening_socket
 from agent_reporter.daemon.peers import Rates
+from agent_reporter.daemon.presence import announce_startup, say_farewell
 from agent_reporter.daemon.registry import Registry
 from agent_reporter.daemon.reload import merged
 from agent_reporter.daemon.vigil import Vigil
 from agent_reporter.deliveries import Deliveries
-from agent_reporter.errors import AgentReporterError, ConfigurationError
+from agent_reporter.errors import ConfigurationError
 from agent_reporter.logs import get_logger
 from agent_reporter.means import Means
-from agent_reporter.model import verdict
 from agent_reporter.spool import Spool
 from agent_reporter.threads import in_thread
 
@@ -30,12 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_reporter.clock import Clock
-    from agent_reporter.control_plane.client import ControlPlane
     from agent_reporter.daemon.notify import Notifier
     from agent_reporter.settings import Settings
 
-FAREWELL_SECONDS = 2.0
-"""For the control plane to hear that this agent leaves."""
 HANG_UP_SECONDS = 2.0
 """For answers that are under way at the very end."""
 LAST_WRITES_SECONDS = 10.0
@@ -112,7 +109,7 @@ class Service:
             await vigil.check()
             registry.start()
             deliveries.spawn("takeover", deliveries.take_over_again_and_again)
-            deliveries.spawn("startup", partial(_announce_startup, means))
+            deliveries.spawn("startup", partial(announce_startup, means))
             deliveries.spawn("vigil", vigil.run)
             deliveries.spawn("reload", partial(self._reload_again_and_again, means, api))
             self._notifier.ready(vigil.status())
@@ -153,7 +150,7 @@ class Service:
         self._notifier.stopping()
         self._notifier.extend_timeout(seconds + LAST_WRITES_SECONDS)
         _log.info("daemon.leaving", open=len(registry.all()))
-        farewell = asyncio.create_task(_say_farewell(means.control_plane))
+        farewell = asyncio.create_task(say_farewell(means.control_plane))
         await deliveries.drain(seconds)
         await farewell
         await registry.checkpoint()
@@ -164,33 +161,3 @@ async def _hang_up(api: Api, server: asyncio.Server) -> None:
     await api.door.close(server)
     api.server.pre_shutdown()
     await api.server.shutdown(HANG_UP_SECONDS)
-
-
-async def _announce_startup(means: Means) -> None:
-    """Have the control plane send what is pending. A fleet that starts together does not call together."""
-    if means.control_plane.agent_id is None:
-        return
-    await means.clock.sleep(means.clock.random() * means.settings.report_interval)
-    attempt = 0
-    while True:
-        try:
-            answer = await means.control_plane.announce("startup")
-            if verdict.of(answer.status) is verdict.Verdict.SIGN_IN:
-                await means.control_plane.renew_token(answer)
-            elif verdict.of(answer.status) is not verdict.Verdict.RETRY:
-                _log.info("daemon.announced", answer=verdict.explain(answer))
-                return
-            problem = verdict.explain(answer)
-        except AgentReporterError as failure:
-            problem = str(failure)
-        attempt += 1
-        _log.warning("daemon.not_announced", why=problem)
-        await means.clock.sleep(means.backoff.delay(attempt, means.clock.random()))
-
-
-async def _say_farewell(control_plane: ControlPlane) -> None:
-    if control_plane.agent_id is None:
-        return
-    with suppress(AgentReporterError, TimeoutError):
-        async with asyncio.timeout(FAREWELL_SECONDS):
-            await control_plane.announce("shutdown")
