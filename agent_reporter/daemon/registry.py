@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from agent_reporter import processes
 from agent_reporter.daemon.events import STOP_REQUEST
 from agent_reporter.daemon.journaled import JournaledKeeper
-from agent_reporter.daemon.left_behind import LeftBehind
 from agent_reporter.daemon.liveness import (
     GRACE_AFTER_START_SECONDS,
     GRACE_SECONDS,
@@ -57,9 +56,6 @@ REMEMBERED = 1_000
 REMEMBERED_BYTES = 16 * 1024 * 1024
 """Of their error records, about, at most."""
 ROOT = 0
-CHECKPOINT_INTERVAL = 5.0
-"""Seconds between two looks whether the journal has grown."""
-
 _log = get_logger()
 
 
@@ -89,14 +85,12 @@ class Registry:
         self._open: dict[str, Local] = {}
         self._past: OrderedDict[str, Local] = OrderedDict()
         self._past_bytes = 0
-        self._left = LeftBehind(spool, means.settings.destination, {})
         self._registering: dict[str, asyncio.Lock] = {}
         self._liveness = Liveness(means, self._lose)
 
     def start(self) -> None:
         """Begin to follow engines, and to keep the journal short."""
         self._deliveries.spawn("liveness", self._liveness.run)
-        self._deliveries.spawn("checkpoints", self._checkpoint_again_and_again)
 
     # --- what engines ask ---------------------------------------------------------------------------------
 
@@ -169,32 +163,12 @@ class Registry:
 
     # --- from the start to the end ------------------------------------------------------------------------
 
-    async def resume(self) -> None:
-        """Go on with what another daemon left in the spool and in the journal. Called once, at the start."""
-        replayed = await in_thread("journal-replay", self._journal.replay)
-        await self._journal.start()
-        self._left = LeftBehind(self._spool, self._means.settings.destination, replayed)
-        await self._own_left_behind()
-        await self.checkpoint()
-
-    async def checkpoint(self) -> None:
-        """Bring the spool up to the journal, and forget the journal's lines."""
-        try:
-            number = await self._journal.rotate()
-            for restore_id, changes in self._left.journaled.items():
-                await self._journal.append(restore_id, changes)
-        except SpoolError as problem:
-            _log.error("spool.write_failed", problem=str(problem), hint="the journal stays as it is")
-            return
-        results = await asyncio.gather(*map(_checkpoint, list(self._open.values())))
-        if all(results):
-            await self._journal.forget(number)
-
     def close(self) -> None:
         """Follow nobody any more."""
         self._liveness.close()
 
-    def _begin(self, entry: Entry, record: Record, *, resumed: bool = False) -> Local:
+    def begin(self, entry: Entry, record: Record, *, resumed: bool = False) -> Local:
+        """Deliver a restore from now on, and follow its engine; `resumed` is one of another daemon's life."""
         restore = LocalRestore(
             record.report,
             record.client or Client(ROOT),
@@ -240,7 +214,7 @@ class Registry:
         except RefusedError:
             await in_thread("spool-release", entry.release)
             raise
-        return self._begin(entry, record)
+        return self.begin(entry, record)
 
     def _refuse_too_many(self, peer: Peer) -> None:
         most = self._means.settings.max_restores
@@ -332,22 +306,6 @@ class Registry:
         while len(self._past) > REMEMBERED or self._past_bytes > REMEMBERED_BYTES:
             self._past_bytes -= _size(self._past.popitem(last=False)[1])
 
-    # --- the spool and the journal ------------------------------------------------------------------------
-
-    async def _checkpoint_again_and_again(self) -> None:
-        while True:
-            await self._clock.sleep(CHECKPOINT_INTERVAL)
-            if self._left.journaled:
-                await self._own_left_behind()
-            if self._journal.wants_rotation:
-                await self.checkpoint()
-
-    async def _own_left_behind(self) -> None:
-        found = await in_thread("daemon-resume", self._left.own)
-        for entry, record in found:
-            self._begin(entry, after_takeover(record), resumed=True)
-            _log.info("daemon.resumed", restore_id=record.report.restore_id, state=record.report.state.value)
-
 
 def _authorise(restore: LocalRestore, peer: Peer) -> None:
     if peer.uid not in {restore.client.uid, ROOT}:
@@ -357,15 +315,6 @@ def _authorise(restore: LocalRestore, peer: Peer) -> None:
 def _size(local: Local) -> int:
     records = local.restore.report.errors.records
     return sum(200 + len(each.path) + len(each.description) + len(each.details) for each in records)
-
-
-async def _checkpoint(local: Local) -> bool:
-    try:
-        await local.keeper.checkpoint(local.restore.report)
-    except SpoolError as problem:
-        _log.error("spool.write_failed", restore_id=local.restore.restore_id, problem=str(problem))
-        return False
-    return True
 
 
 _EVENT = {

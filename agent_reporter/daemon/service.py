@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.control_plane.connection import connect_directly
 from agent_reporter.daemon.api import Api
+from agent_reporter.daemon.checkpoints import Checkpoints
 from agent_reporter.daemon.descriptors import affordable_connections, raise_descriptor_limit
 from agent_reporter.daemon.events import Events
 from agent_reporter.daemon.journal import Journal
@@ -86,10 +87,11 @@ class Service:
             spool, journal = Spool(self._settings.spool_dir), Journal(self._settings.spool_dir)
             deliveries, events = Deliveries(means, spool), Events(self._clock)
             registry = Registry(means, deliveries, spool, journal, events)
+            checkpoints = Checkpoints(means, registry, spool, journal)
             stack.push_async_callback(journal.close)
             stack.push_async_callback(deliveries.close)
             stack.callback(registry.close)
-            await registry.resume()
+            await checkpoints.resume()
             listening = await self._listening()
             connections = affordable_connections(
                 raise_descriptor_limit(), self._settings.max_connections, self._settings.max_restores
@@ -108,6 +110,7 @@ class Service:
             vigil = Vigil(means, registry, deliveries.watcher, self._notifier, listening.getsockname())
             await vigil.check()
             registry.start()
+            deliveries.spawn("checkpoints", checkpoints.checkpoint_again_and_again)
             deliveries.spawn("takeover", deliveries.take_over_again_and_again)
             deliveries.spawn("startup", partial(announce_startup, means))
             deliveries.spawn("vigil", vigil.run)
@@ -116,7 +119,7 @@ class Service:
             _log.info("daemon.ready", socket=listening.getsockname())
             self.ready.set()
             await self._over.wait()
-            await self._leave(means, deliveries, registry)
+            await self._leave(means, deliveries, checkpoints)
 
     async def _listening(self) -> socket.socket:
         if len(self._inherited) > 1:
@@ -144,16 +147,16 @@ class Service:
                 _log.info("daemon.reloaded")
             self._notifier.ready("reloaded")
 
-    async def _leave(self, means: Means, deliveries: Deliveries, registry: Registry) -> None:
+    async def _leave(self, means: Means, deliveries: Deliveries, checkpoints: Checkpoints) -> None:
         """Deliver for a bounded time, while engines are still answered; what is left stays in the spool."""
         seconds = means.settings.drain_timeout
         self._notifier.stopping()
         self._notifier.extend_timeout(seconds + LAST_WRITES_SECONDS)
-        _log.info("daemon.leaving", open=len(registry.all()))
+        _log.info("daemon.leaving", open=len(deliveries.open))
         farewell = asyncio.create_task(say_farewell(means.control_plane))
         await deliveries.drain(seconds)
         await farewell
-        await registry.checkpoint()
+        await checkpoints.checkpoint()
 
 
 async def _hang_up(api: Api, server: asyncio.Server) -> None:
