@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.http import MAX_LOCAL_BODY, HttpSession
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import choose_source
+from agent_reporter.errors import ConfigurationError
 from agent_reporter.logs import get_logger
 from agent_reporter.settings import DaemonUse
 from agent_reporter.threads import in_thread
@@ -33,11 +34,16 @@ async def connect(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
     Raises ConfigurationError if they do not say how to get there.
     """
-    if await _uses_daemon(settings):
-        async with HttpSession(settings, settings.socket, max_body=MAX_LOCAL_BODY) as http:
-            yield ControlPlane(settings, http, None)
-        return
-    async with connect_directly(settings, clock) as control_plane:
+    async with AsyncExitStack() as stack:
+        if await _uses_daemon(settings):
+            http = HttpSession(settings, settings.socket, max_body=MAX_LOCAL_BODY)
+            yield ControlPlane(settings, await stack.enter_async_context(http), None)
+            return
+        try:
+            control_plane = await stack.enter_async_context(connect_directly(settings, clock))
+        except ConfigurationError as problem:
+            hint = await in_thread("daemon-hint", partial(_hint, settings))
+            raise ConfigurationError(f"{problem}{hint}") from None
         yield control_plane
 
 
@@ -54,6 +60,16 @@ async def _uses_daemon(settings: Settings) -> bool:
     if settings.daemon is not DaemonUse.AUTO:
         return settings.daemon is DaemonUse.ALWAYS
     return await in_thread("daemon-probe", partial(answers, settings.socket))
+
+
+def _hint(settings: Settings) -> str:
+    """What else could be mended where a process has to deliver by itself, and cannot. Blocks for the disk."""
+    if settings.daemon is DaemonUse.NEVER or not settings.socket.exists():
+        return ""
+    return (
+        f" Or use the daemon of this host: its socket {settings.socket} is there, but does not answer this "
+        "user. `agent-reporter check` says why."
+    )
 
 
 def answers(path: Path) -> bool:

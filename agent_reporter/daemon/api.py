@@ -26,6 +26,7 @@ from agent_reporter.daemon.reading import number, read_body, read_facts
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import get_logger
+from agent_reporter.model.restore_id import is_restore_id
 from agent_reporter.model.state import RestoreState
 
 if TYPE_CHECKING:
@@ -265,6 +266,8 @@ class Api:
 
     async def _look_up(self, restore_id: str) -> dict[str, Any]:
         """What the control plane knows of a restore that nobody has reported here yet."""
+        if not is_restore_id(restore_id):
+            raise RefusedError(404, f"{restore_id[:200]!r} is no restore id.")
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._means.turns:
                 answer = await self._means.control_plane.read_restore(restore_id)

@@ -253,6 +253,7 @@ class Registry:
         try:
             await local.keeper.take(restore.report, restore.client)
         except SpoolError as problem:
+            local.is_kept = False  # also if a call beside this one has succeeded
             local.delivery.wake(urgent=True)  # the control plane may have it sooner than the disk
             raise RefusedError(503, str(problem), retry_after=5) from None
         local.is_kept = True

@@ -78,6 +78,7 @@ async def test_a_restore_that_only_the_control_plane_knows_is_read_there(
         shown = await client.read(restore_id)
         assert (shown.status, shown.document["state"]) == (200, "start_requested")
         assert (await client.read("no-such-restore")).status == 404
+        assert (await client.read("%2e%2e")).status == 404
 
 
 async def test_a_stop_of_the_control_plane_reaches_whoever_waits_for_an_event(

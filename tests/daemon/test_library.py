@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_reporter import DaemonUse, Reporter, Settings, StopRequested
+from agent_reporter import ConfigurationError, DaemonUse, Reporter, Settings, StopRequested
 from agent_reporter.reference.server import PROJECT
 from agent_reporter.spool import Spool
 
@@ -143,3 +143,13 @@ async def test_the_setting_says_whether_the_daemon_is_used(
             listed = (await client.call("GET", "/restores")).document["restores"]
             assert bool(listed) is (use is DaemonUse.AUTO)
         await daemons.rig.until_state(restore_id, "completed")
+
+
+async def test_a_daemon_that_does_not_answer_is_named_where_a_process_cannot_deliver_by_itself(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    daemons.socket.touch()
+    settings = daemons.settings(daemon=DaemonUse.AUTO, token_file=None, spool_dir=tmp_path / "own-spool")
+    with pytest.raises(ConfigurationError, match=r"nothing to sign in with.*api\.sock is there, but"):
+        async with Reporter(settings, clock=daemons.rig.clock):
+            pass
