@@ -43,7 +43,7 @@ MAX_EVENTS_WAIT = 3_600.0
 MAX_PAGE = 1_000
 LOOK_UP_SECONDS = 1.5
 """What the control plane gets to tell of a restore that is not known here."""
-PATCHES_AT_ONCE = 32
+PATCHES_AT_ONCE = 16
 """Patches that are taken together; further ones wait. One sync makes them all durable, and between them the
 deliveries have their turns, however many engines call."""
 ANSWERS_AT_ONCE = 8
