@@ -15,35 +15,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import re
 import threading
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent_reporter.daemon.journal_lines import HEADER, encode, lines_of, open_without_waiting
 from agent_reporter.durable import PRIVATE_FILE, make_directory, sync_directory
 from agent_reporter.errors import MalformedError, SpoolError
 from agent_reporter.logs import get_logger
-from agent_reporter.model.documents import object_of, parse_object, text_of
 from agent_reporter.threads import call_in_loop, in_thread, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from typing import BinaryIO
 
 SEGMENT_BYTES = 8 * 1024 * 1024
 PENDING_BYTES = 16 * 1024 * 1024
 """So much waits to be written at most; who comes on top of that waits until there is room."""
 CLOSE_SECONDS = 10.0
 """What is pending at the end has so long to be written."""
-HEADER = b"agent-reporter journal 1\n"
-
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _NAME = re.compile(r"journal\.([1-9]\d*)")
 _log = get_logger()
 
@@ -145,8 +139,8 @@ class Journal:
     def _read(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
         path = self._path(number)
         try:
-            with open(path, "rb", opener=_open_without_waiting) as file:
-                yield from _lines(file)
+            with open(path, "rb", opener=open_without_waiting) as file:
+                yield from lines_of(file)
         except (OSError, MalformedError) as problem:
             self._damaged.add(number)
             hint = f"what was not read of it is not reported; it will be found in {self._directory / 'aside'}"
@@ -199,7 +193,7 @@ class Journal:
     def _put(self, restore_id: str, changes: Mapping[str, Any]) -> asyncio.Future[Exception | None]:
         if self._loop is None or self._is_closing:
             raise SpoolError(f"restore {restore_id}: the daemon ends, and takes no reports. Report again.")
-        line = _encode(restore_id, changes)
+        line = encode(restore_id, changes)
         written: asyncio.Future[Exception | None] = self._loop.create_future()
         with self._mutex:
             batch = self._batch
@@ -344,37 +338,3 @@ class Journal:
                 os.close(self._segment)
             self._segment = None
             self._size = 0
-
-
-def _lines(segment: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each line of a segment says; raises MalformedError where it is damaged, and OSError."""
-    if not HEADER.startswith(segment.readline(len(HEADER))):
-        raise MalformedError("it is no journal that this version reads")
-    for line in segment:
-        try:
-            decoded = _decode(line)
-        except MalformedError:
-            if segment.read(1):
-                raise
-            _log.info("journal.torn", file=segment.name, bytes=len(line))  # as a kill leaves it
-            return
-        yield decoded
-
-
-def _encode(restore_id: str, changes: Mapping[str, Any]) -> bytes:
-    content = _to_json({"restore_id": restore_id, "changes": changes}).encode()
-    return b"%08x %b\n" % (zlib.crc32(content), content)
-
-
-def _decode(line: bytes) -> tuple[str, dict[str, Any]]:
-    """The restore's id and the changes in a line; raises MalformedError for a torn or damaged one."""
-    checksum, _, content = line.removesuffix(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content):
-        raise MalformedError("a line is torn or damaged; what comes after it is not read")
-    document = parse_object(content)
-    return text_of(document, "restore_id"), object_of(document, "changes")
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open what may be no file at all, and a pipe with nobody at its other end."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_reporter.daemon import journal as journal_module
-from agent_reporter.daemon.journal import HEADER, Files, Journal
+from agent_reporter.daemon.journal import Files, Journal
+from agent_reporter.daemon.journal_lines import HEADER
 from agent_reporter.durable import sync_directory
 from agent_reporter.errors import SpoolError
 from agent_reporter.spool import Spool
