@@ -106,14 +106,18 @@ class Keeper:
         """The delivery is over: forget the record, or keep it as a dead letter."""
         if self._entry is None:
             return
+        if not ending.loses_nothing:
+            await self._write_last(report)
         if ending.loses_nothing:
             await self._clear_up("spool-discard", self._entry.discard)
-            return
+        else:
+            await self._clear_up("spool-bury", self._entry.bury)
+
+    async def _write_last(self, report: Report) -> None:
         try:
             await self._write(self._compose(report))
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
-        await self._clear_up("spool-bury", self._entry.bury)
 
     async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
         """What cannot be cleared up stays, and is found to be delivered by the next who takes it over."""

@@ -101,7 +101,7 @@ class StopWatcher:
             self._forget_all_but({restore.restore_id for restore in running})
             await self._poll(running)
             self.last_poll = self._clock.monotonic()
-            if self._failure or not self._control_plane.waits_for_events:
+            if self._failure or self._lacks_events or not self._control_plane.waits_for_events:
                 due = max(due + self._interval, self._clock.monotonic())
                 await self._clock.sleep(due - self._clock.monotonic())
         self.last_poll = None

@@ -20,12 +20,14 @@ from aiohttp import web
 
 from agent_reporter.daemon.documents import READ_FIELDS, errors_document, restore_document
 from agent_reporter.daemon.door import KEEP_ALIVE_SECONDS, Door
+from agent_reporter.daemon.events import ENDS
 from agent_reporter.daemon.patches import read_patch
 from agent_reporter.daemon.peers import MAX_WAIT, Rates
 from agent_reporter.daemon.reading import number, read_body, read_facts
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import get_logger
+from agent_reporter.model.documents import count_of, object_of
 from agent_reporter.model.restore_id import is_restore_id
 from agent_reporter.model.state import RestoreState
 
@@ -195,12 +197,12 @@ class Api:
         return await self._send(call, partial(errors_document, self._own(call)))
 
     async def _restore_events(self, call: Call) -> web.Response:
-        self._own(call)
+        local = self._own(call)
 
         def wanted(event: Event) -> bool:
             return event.restore_id == call.id
 
-        return await self._page(call, wanted)
+        return await self._page(call, wanted, local if local.restore.end_is_told else None)
 
     async def _agent_events(self, call: Call) -> web.Response:
         def wanted(event: Event) -> bool:
@@ -208,7 +210,10 @@ class Api:
 
         return await self._page(call, wanted)
 
-    async def _page(self, call: Call, wanted: Callable[[Event], bool]) -> web.Response:
+    async def _page(
+        self, call: Call, wanted: Callable[[Event], bool], ended: Local | None = None
+    ) -> web.Response:
+        """A page of events. Of a restore that has `ended` nothing more is waited for, and its end is told."""
         query = call.request.query
         limit = int(number(query.get("limit", "100"), "limit", 1, MAX_PAGE))
         seconds = number(query.get("wait", "0"), "wait", 0, MAX_EVENTS_WAIT)
@@ -217,8 +222,16 @@ class Api:
             raise RefusedError(400, "sort_dir has to be asc or desc.")
         with self._registry.listening(call.id, call.peer), self.door.waiting(call.request.transport):
             found = await self._events.wait(
-                query.get("marker"), wanted, limit, seconds, descends=order == "desc"
+                query.get("marker"),
+                wanted,
+                limit,
+                seconds if ended is None else 0.0,
+                descends=order == "desc",
             )
+        if ended is not None and not found and "marker" not in query:
+            restore = ended.restore
+            kind = ENDS[restore.report.state]
+            found = [self._events.past(kind, restore.restore_id, restore.client.uid)]
         agent_id = self._means.settings.agent_id
 
         def document() -> dict[str, Any]:
@@ -272,11 +285,13 @@ class Api:
             async with asyncio.timeout(LOOK_UP_SECONDS), self._means.turns:
                 answer = await self._means.control_plane.read_restore(restore_id)
             document = answer.document() if answer.status == 200 else {}
+            count = count_of(object_of(document, "errors"), "count")
         except (AgentReporterError, TimeoutError):
-            document = {}
+            document, count = {}, 0
         if "state" not in document:
             raise RefusedError(404, f"Restore {restore_id} is not reported to this daemon.")
-        return {name: document[name] for name in READ_FIELDS if name in document}
+        known = {name: document[name] for name in READ_FIELDS if name in document}
+        return {**known, "errors": {"count": count, "reason": "", "diagnostics": ""}}
 
 
 def _may_see(peer: Peer, local: Local) -> bool:

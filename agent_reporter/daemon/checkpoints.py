@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_INTERVAL = 5.0
 """Seconds between two looks whether the journal has grown."""
+LOOKS_AT_SPOOL = 12
+"""At every so many of them, the spool is looked through for what could not be owned before."""
 
 _log = get_logger()
 
@@ -38,6 +40,7 @@ class Checkpoints:
         replayed = await in_thread("journal-replay", self._journal.replay)
         await self._journal.start()
         self._left = LeftBehind(self._spool, self._means.settings.destination, replayed)
+        self._registry.left = self._left.journaled
         await self._own_left_behind()
         await self.checkpoint()
 
@@ -45,7 +48,7 @@ class Checkpoints:
         """Bring the spool up to the journal, and forget the journal's lines."""
         try:
             number = await self._journal.rotate()
-            for restore_id, changes in self._left.journaled.items():
+            for restore_id, changes in list(self._left.journaled.items()):
                 await self._journal.append(restore_id, changes)
         except SpoolError as problem:
             _log.error("spool.write_failed", problem=str(problem), hint="the journal stays as it is")
@@ -56,9 +59,11 @@ class Checkpoints:
 
     async def checkpoint_again_and_again(self) -> None:
         """Look again and again whether there is something to do."""
+        looks = 0
         while True:
             await self._means.clock.sleep(CHECKPOINT_INTERVAL)
-            if self._left.journaled:
+            looks += 1
+            if self._left.journaled or looks % LOOKS_AT_SPOOL == 0:
                 await self._own_left_behind()
             if self._journal.wants_rotation:
                 await self.checkpoint()

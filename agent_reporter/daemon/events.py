@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent_reporter.model.state import RestoreState
 from agent_reporter.model.times import format_time
 
 if TYPE_CHECKING:
@@ -23,6 +24,13 @@ KEPT_SECONDS = 60.0
 KEPT_EVENTS = 10_000
 """Events of restores that are over, kept at most."""
 STOP_REQUEST = "restore_stop_request"
+ENDS = {
+    RestoreState.COMPLETED: "restore_completed",
+    RestoreState.COMPLETED_WITH_ERRORS: "restore_completed",
+    RestoreState.FAILED: "restore_failed",
+    RestoreState.STOPPED: "restore_stopped",
+}
+"""Under which event a restore ends (`protocol.md`, Events)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,10 @@ class Events:
             self._past.append((now, before))
         self._past.append((now, self._new(kind, restore_id, uid)))
         self._tell()
+
+    def past(self, kind: str, restore_id: str, uid: int) -> Event:
+        """An event of a restore that has been over for longer than events are kept."""
+        return self._new(kind, restore_id, uid)
 
     def after(
         self, marker: str | None, wanted: Callable[[Event], bool], limit: int, *, descends: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SpoolError
-from agent_reporter.keeper import Keeper
+from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 
 if TYPE_CHECKING:
     import asyncio
@@ -62,9 +62,30 @@ class JournaledKeeper(Keeper):
         """Bring the file of the spool up to what was journaled; raises SpoolError."""
         await self._write(self._compose(report))
 
+    async def _write_last(self, report: Report) -> None:
+        """Again and again: the journal has it meanwhile, and it is not over before the spool has it."""
+        while True:
+            try:
+                await self._write(self._compose(report))
+            except SpoolError as problem:
+                self._log.error("spool.write_failed", problem=str(problem))
+                await self._clock.sleep(PROGRESS_INTERVAL)
+            else:
+                return
+
     async def settle(self, report: Report, ending: Ending) -> None:
-        """The delivery is over: forget the record, or keep it as a dead letter."""
-        await super().settle(report, ending)
+        """The delivery is over: forget the record, or keep it as a dead letter.
+
+        That it is over is said before its file goes: lines alone, some forgotten, would make no record.
+        """
+        if ending.loses_nothing:
+            await self._say_over()
+            await super().settle(report, ending)
+        else:
+            await super().settle(report, ending)
+            await self._say_over()
+
+    async def _say_over(self) -> None:
         try:
             await self._journal.append(self._restore_id, {OVER: True})
         except SpoolError as problem:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from agent_reporter.daemon.journaled import OVER
+from agent_reporter.durable import replace_file
 from agent_reporter.errors import MalformedError, RestoreBusyError, SpoolError
 from agent_reporter.logs import get_logger
 from agent_reporter.model.documents import count_of
@@ -33,6 +35,7 @@ class LeftBehind:
             restore_id: changes for restore_id, changes in journaled.items() if not changes.get(OVER)
         }
         """What the journal alone has of restores that could not be owned yet."""
+        self._over = journaled.keys() - self.journaled.keys()
 
     def own(self) -> list[tuple[Entry, Record]]:
         """Own all that can be owned; each is whole in its file then, and its lines are not needed."""
@@ -50,11 +53,15 @@ class LeftBehind:
             except SpoolError as problem:
                 _log.error("daemon.not_resumed", restore_id=restore_id, problem=str(problem))
                 continue
+            if restore_id in self._over:
+                entry.discard()  # it was delivered, and its file was just going
+                continue
             record = self._bring_together(entry)
             if record is None or record.destination != self._destination:
                 entry.release()
             else:
                 found.append((entry, record))
+        self._over = set()
         return found
 
     def _bring_together(self, entry: Entry) -> Record | None:
@@ -64,11 +71,25 @@ class LeftBehind:
             if record is not None and record != entry.record:
                 entry.write(record)
                 record = entry.record  # a result that the file had stays in it
-        except (MalformedError, SpoolError) as problem:
+        except SpoolError as problem:
             _log.error("daemon.not_resumed", restore_id=entry.restore_id, problem=str(problem))
             return None
+        except MalformedError as problem:
+            self._set_aside(entry.restore_id, str(problem))
+            return entry.record
         self.journaled.pop(entry.restore_id, None)
         return record
+
+    def _set_aside(self, restore_id: str, problem: str) -> None:
+        """Lines of another version, or the rest of what is over: somebody may find out what they were."""
+        path = self._spool.aside / f"{restore_id}.lines.json"
+        try:
+            replace_file(path, json.dumps(self.journaled[restore_id]).encode())
+        except OSError as failure:
+            _log.error("daemon.not_resumed", restore_id=restore_id, problem=str(failure))
+            return
+        del self.journaled[restore_id]
+        _log.error("daemon.lines_set_aside", restore_id=restore_id, problem=problem, file=str(path))
 
 
 def brought_together(kept: Record | None, changes: Mapping[str, Any]) -> Record | None:

@@ -32,6 +32,8 @@ GRACE_SECONDS = 5.0
 """For a result that is on its way when the last process ends: a program may report its engine's end."""
 GRACE_AFTER_START_SECONDS = 60.0
 """The same for processes that ended while there was no daemon to report to."""
+MAX_PROCESSES = 64
+"""Processes that live and that one restore ends with."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks for silence, and at processes that cannot be followed by a descriptor."""
 
@@ -44,21 +46,6 @@ class _Followed:
 
     descriptor: int | None
     restores: dict[str, LocalRestore] = field(default_factory=dict)
-
-
-def identify(pids: Collection[int], client: Client | None) -> tuple[ProcessIdentity, ...]:
-    """The processes of `pids` that `client` has not named before.
-
-    Raises RefusedError (400) for one that is not on this host.
-    """
-    known = set() if client is None else {process.pid for process in client.processes}
-    if known.issuperset(pids):
-        return ()
-    named = {pid: processes.identity(pid) for pid in pids if pid not in known}
-    for pid, process in named.items():
-        if process is None:
-            raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
-    return tuple(process for process in named.values() if process is not None)
 
 
 class Liveness:
@@ -89,6 +76,25 @@ class Liveness:
         if not self._is_followed(restore):
             self._ending[restore.restore_id] = (restore, self._clock.monotonic() + grace)
 
+    def identify(self, pids: Collection[int], client: Client | None) -> tuple[ProcessIdentity, ...]:
+        """The processes of `pids` that `client` has not named before.
+
+        Raises RefusedError (400) for one that is not on this host, or if there are too many.
+        """
+        living = [] if client is None else [each for each in client.processes if each in self._followed]
+        new = set(pids).difference(process.pid for process in living)
+        if not new:
+            return ()
+        if len(living) + len(new) > MAX_PROCESSES:
+            raise RefusedError(400, f"A restore names at most {MAX_PROCESSES} processes.")
+        named = []
+        for pid in sorted(new):
+            process = processes.identity(pid)
+            if process is None:
+                raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
+            named.append(process)
+        return tuple(process for process in named if client is None or process not in client.processes)
+
     def forget(self, restore: LocalRestore) -> None:
         """The restore has ended."""
         self._silent.pop(restore.restore_id, None)
@@ -108,7 +114,8 @@ class Liveness:
     async def look(self) -> None:
         """Look once: for the silent, for the ended, and at those without a descriptor."""
         for process in [process for process, known in self._followed.items() if known.descriptor is None]:
-            if not await in_thread("engine-alive", partial(processes.is_alive, process)):
+            is_alive = await in_thread("engine-alive", partial(processes.is_alive, process))
+            if not is_alive and process in self._followed:
                 self._end(process)
         now, limit = self._clock.monotonic(), self._means.settings.silence_limit
         for restore, deadline in list(self._ending.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,18 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_reporter import processes
-from agent_reporter.daemon.events import STOP_REQUEST
+from agent_reporter.daemon.events import ENDS, STOP_REQUEST
 from agent_reporter.daemon.journaled import JournaledKeeper
-from agent_reporter.daemon.liveness import (
-    GRACE_AFTER_START_SECONDS,
-    GRACE_SECONDS,
-    Liveness,
-    identify,
-)
+from agent_reporter.daemon.left_behind import brought_together
+from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.daemon.restores import ENGINE_LOST, LocalRestore
 from agent_reporter.errors import (
     InvalidRestoreIdError,
+    MalformedError,
     RestoreBusyError,
     RestoreEndedError,
     SpoolError,
@@ -33,12 +31,12 @@ from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.model.restore_id import checked_restore_id
-from agent_reporter.model.state import RestoreState
 from agent_reporter.takeover import after_takeover
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from agent_reporter.daemon.events import Events
     from agent_reporter.daemon.journal import Journal
@@ -85,6 +83,8 @@ class Registry:
         self._open: dict[str, Local] = {}
         self._past: OrderedDict[str, Local] = OrderedDict()
         self._past_bytes = 0
+        self.left: dict[str, dict[str, Any]] = {}
+        """What only the journal has of restores that another daemon left, and nobody has gone on with yet."""
         self._registering: dict[str, asyncio.Lock] = {}
         self._liveness = Liveness(means, self._lose)
 
@@ -105,7 +105,8 @@ class Registry:
             _authorise(local.restore, peer)
         is_result = amendment.state is not None and amendment.state.is_final
         # Before anything is begun: what is refused leaves nothing behind. A result needs no process any more.
-        named = () if is_result else identify(facts.pids, None if local is None else local.restore.client)
+        client = None if local is None else local.restore.client
+        named = () if is_result else self._liveness.identify(facts.pids, client)
         local = local or await self._register(restore_id, peer)
         restore = local.restore
         _authorise(restore, peer)
@@ -179,6 +180,7 @@ class Registry:
         keeper = JournaledKeeper(entry, record, self._clock, self._journal, self._means.writes)
         local = Local(restore, keeper, self._deliveries.begin(restore, keeper, spread=resumed))
         self._open[restore.restore_id] = local
+        restore.end_is_told = not restore.is_live
         if restore.is_live:
             self._liveness.follow(restore, grace=GRACE_AFTER_START_SECONDS if resumed else GRACE_SECONDS)
             if restore.client.stop_requested:
@@ -210,10 +212,12 @@ class Registry:
         except SpoolError as problem:
             raise RefusedError(503, str(problem), retry_after=5) from None
         try:
-            record = self._record(restore_id, entry.record, peer)
-        except RefusedError:
+            kept = brought_together(entry.record, self.left.get(restore_id, {}))
+            record = self._record(restore_id, kept, peer)
+        except (RefusedError, MalformedError) as problem:
             await in_thread("spool-release", entry.release)
-            raise
+            raise problem if isinstance(problem, RefusedError) else RefusedError(503, str(problem)) from None
+        self.left.pop(restore_id, None)
         return self.begin(entry, record)
 
     def _refuse_too_many(self, peer: Peer) -> None:
@@ -233,8 +237,11 @@ class Registry:
         if kept is None:
             exchange = Exchange(dialect=self._deliveries.dialect)
             return Record(destination, Report(restore_id), exchange, client=Client(peer.uid))
-        if kept.client is not None and peer.uid not in {kept.client.uid, ROOT}:
+        owner = os.getuid() if kept.client is None else kept.client.uid
+        if peer.uid not in {owner, ROOT}:
             raise RefusedError(403, f"Restore {restore_id} is another user's.")
+        if kept.client is None and kept.engine is not None and processes.is_alive(kept.engine):
+            raise RefusedError(409, f"The engine of restore {restore_id} runs, as process {kept.engine.pid}.")
         if kept.destination != destination:
             raise RefusedError(409, f"Restore {restore_id} is kept here for {kept.destination}.")
         if kept.report.is_final:
@@ -272,7 +279,8 @@ class Registry:
         if restore.stop_asked_at is not None:
             self._means.tally.stops.add(self._clock.monotonic() - restore.stop_asked_at)
             restore.stop_asked_at = None
-        self._events.end(f"restore_{_EVENT[restore.report.state]}", restore.restore_id, restore.client.uid)
+        restore.end_is_told = True
+        self._events.end(ENDS[restore.report.state], restore.restore_id, restore.client.uid)
 
     def _tell_stop(self, restore: LocalRestore) -> None:
         restore.stop_asked_at = self._clock.monotonic()
@@ -316,12 +324,3 @@ def _authorise(restore: LocalRestore, peer: Peer) -> None:
 def _size(local: Local) -> int:
     records = local.restore.report.errors.records
     return sum(200 + len(each.path) + len(each.description) + len(each.details) for each in records)
-
-
-_EVENT = {
-    RestoreState.COMPLETED: "completed",
-    RestoreState.COMPLETED_WITH_ERRORS: "completed",
-    RestoreState.FAILED: "failed",
-    RestoreState.STOPPED: "stopped",
-}
-"""Under which event a restore ends (`protocol.md`, Events)."""

@@ -32,6 +32,8 @@ class LocalRestore:
         self.client = client
         self.last_heard = 0.0
         """When its engine was last heard, on the monotonic clock."""
+        self.end_is_told = False
+        """Whether the event of its end was told to those who wait."""
         self.listeners = 0
         """Calls of its own user that wait for an event of it."""
         self.stop_asked_at: float | None = None

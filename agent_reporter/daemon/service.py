@@ -80,6 +80,9 @@ class Service:
 
     async def run(self) -> None:
         """Serve until the end; raises ConfigurationError or SpoolError if it cannot begin."""
+        connections = affordable_connections(
+            raise_descriptor_limit(), self._settings.max_connections, self._settings.max_restores
+        )
         async with AsyncExitStack() as stack:
             control_plane = await stack.enter_async_context(connect_directly(self._settings, self._clock))
             turns = asyncio.Semaphore(self._settings.concurrency)
@@ -93,9 +96,6 @@ class Service:
             stack.callback(registry.close)
             await checkpoints.resume()
             listening = await self._listening()
-            connections = affordable_connections(
-                raise_descriptor_limit(), self._settings.max_connections, self._settings.max_restores
-            )
             api = Api(means, registry, events, connections)
             stack.push_async_callback(_hang_up, api, await api.door.serve(listening))
             if self._ports or self._settings.metrics_file is not None:

@@ -83,7 +83,8 @@ class Record:
         facts = {} if self._has_facts_of(before) else self._facts()
         if self.undelivered_since != before.undelivered_since:
             facts["undelivered_since"] = _optional_time(self.undelivered_since)
-        return {**facts, **self.report.changes_since(before.report)}
+        changes = {**facts, **self.report.changes_since(before.report)}
+        return {**changes, "revision": self.report.revision} if changes else {}
 
     @classmethod
     def with_changes(cls, before: Record | None, changes: Mapping[str, Any]) -> Record:

@@ -427,7 +427,7 @@ async def test_a_segment_that_cannot_be_read_is_not_deleted(
     def fail(path: str, flags: int) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal_module, "_open_without_waiting", fail)
+    monkeypatch.setattr(journal_module, "open_without_waiting", fail)
     journal = await opened(tmp_path)
     await journal.forget(await journal.rotate())
     await journal.close()

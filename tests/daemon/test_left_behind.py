@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -217,15 +218,23 @@ def test_what_somebody_else_has_is_owned_once_it_is_free(spool: Spool) -> None:
     entry.release()
 
 
-def test_lines_that_make_no_record_are_kept_and_said_and_others_go_on(spool: Spool) -> None:
+def test_lines_that_make_no_record_are_set_aside_and_said_and_others_go_on(spool: Spool) -> None:
     good = of_daemon(a_report("good"))
     bad = {"revision": 3, "bytes_restored": 5, OVER: False}
     with listening() as heard:
         left, found = owned(spool, {"bad": bad, "good": lines(good)})
     assert found == {"good": good}
-    assert left.journaled == {"bad": bad}
-    assert [event["restore_id"] for event in heard.named("daemon.not_resumed")] == ["bad"]
+    assert left.journaled == {}
+    assert [event["restore_id"] for event in heard.named("daemon.lines_set_aside")] == ["bad"]
     assert list(spool.directory.glob("bad.*")) == []
+    (aside,) = spool.set_aside()
+    assert json.loads(aside.read_bytes()) == bad
+
+
+def test_a_restore_that_is_over_goes_though_its_file_is_left(spool: Spool) -> None:
+    keep(spool, of_daemon(a_report("r-1")))
+    assert owned(spool, {"r-1": {"bytes_restored": 5, OVER: True}})[1] == {}
+    assert list(spool.directory.glob("r-1.*")) == []
 
 
 def test_a_file_that_cannot_be_read_does_not_cost_what_the_lines_have(spool: Spool) -> None:
