@@ -53,8 +53,8 @@ class StopWatcher:
     """Looks for stop requests of the restores that `running` gives."""
 
     def __init__(self, means: Means, running: Callable[[], Sequence[Stoppable]]) -> None:
-        self.last_poll: float | None = None
-        """When the last poll ended, on the monotonic clock; None while no restore runs."""
+        self.last_look: float | None = None
+        """When a look last ended, well or not, on the monotonic clock; None while no restore runs."""
         self._means = means
         self._clock = means.clock
         self._control_plane = means.control_plane
@@ -100,11 +100,11 @@ class StopWatcher:
         while running := self._running():
             self._forget_all_but({restore.restore_id for restore in running})
             await self._poll(running)
-            self.last_poll = self._clock.monotonic()
+            self.last_look = self._clock.monotonic()
             if self._failure or self._lacks_events or not self._control_plane.waits_for_events:
                 due = max(due + self._interval, self._clock.monotonic())
                 await self._clock.sleep(due - self._clock.monotonic())
-        self.last_poll = None
+        self.last_look = None
 
     async def _poll(self, running: Sequence[Stoppable]) -> None:
         if self._lacks_events:
@@ -128,6 +128,8 @@ class StopWatcher:
                 return str(problem)
             except AgentReporterError as problem:
                 return str(problem)
+            finally:
+                self.last_look = self._clock.monotonic()
         return ""
 
     async def _look_at_agent_events(self, running: Sequence[Stoppable]) -> None:

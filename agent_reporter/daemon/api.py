@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 MAX_EVENTS_WAIT = 3_600.0
 """Seconds that a look for events waits at most."""
 MAX_PAGE = 1_000
+LOOK_UPS_AT_ONCE = 4
 LOOK_UP_SECONDS = 1.5
 """What the control plane gets to tell of a restore that is not known here."""
 PATCHES_AT_ONCE = 16
@@ -110,6 +111,7 @@ class Api:
         self._answers: defaultdict[int, asyncio.Semaphore] = defaultdict(
             partial(asyncio.Semaphore, ANSWERS_AT_ONCE)
         )
+        self._look_ups = asyncio.Semaphore(LOOK_UPS_AT_ONCE)
         self._at_once = asyncio.Semaphore(PATCHES_AT_ONCE)
         self._routes: dict[tuple[str, str, str], Callable[[Call], Awaitable[web.Response]]] = {
             ("PATCH", "restores", "one"): self._update,
@@ -282,7 +284,7 @@ class Api:
         if not is_restore_id(restore_id):
             raise RefusedError(404, f"{restore_id[:200]!r} is no restore id.")
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS), self._means.turns:
+            async with asyncio.timeout(LOOK_UP_SECONDS), self._look_ups:
                 answer = await self._means.control_plane.read_restore(restore_id)
             document = answer.document() if answer.status == 200 else {}
             count = count_of(object_of(document, "errors"), "count")

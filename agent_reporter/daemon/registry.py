@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from agent_reporter import processes
 from agent_reporter.daemon.events import ENDS, STOP_REQUEST
@@ -85,7 +86,7 @@ class Registry:
         self._past_bytes = 0
         self.left: dict[str, dict[str, Any]] = {}
         """What only the journal has of restores that another daemon left, and nobody has gone on with yet."""
-        self._registering: dict[str, asyncio.Lock] = {}
+        self._registering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._liveness = Liveness(means, self._lose)
 
     def start(self) -> None:
@@ -121,9 +122,10 @@ class Registry:
                 )
             except ConflictError as problem:
                 raise RefusedError(409, str(problem)) from None
+        after = restore.report  # another call may go on from it before this one is durable
         await self._keep(local)
         self._means.tally.accepted += 1
-        self._notice(local, before)
+        self._notice(local, before, after)
 
     async def ask_stop(self, restore_id: str, peer: Peer) -> None:
         """Have a restore stopped: its engine learns of it, and the control plane, once that is durable.
@@ -190,13 +192,10 @@ class Registry:
 
     async def _register(self, restore_id: str, peer: Peer) -> Local:
         """Begin with a restore that was not known; only one call at a time does so for the same restore."""
-        async with self._registering.setdefault(restore_id, asyncio.Lock()):
-            try:
-                if (known := self.find(restore_id)) is not None:
-                    return known
-                return await self._open_entry(restore_id, peer)
-            finally:
-                self._registering.pop(restore_id, None)
+        if (lock := self._registering.get(restore_id)) is None:
+            lock = self._registering[restore_id] = asyncio.Lock()
+        async with lock:
+            return self.find(restore_id) or await self._open_entry(restore_id, peer)
 
     async def _open_entry(self, restore_id: str, peer: Peer) -> Local:
         self._refuse_too_many(peer)
@@ -207,8 +206,8 @@ class Registry:
             )
         except InvalidRestoreIdError as problem:
             raise RefusedError(400, str(problem)) from None
-        except RestoreBusyError as problem:
-            raise RefusedError(409, str(problem)) from None
+        except RestoreBusyError as problem:  # it may be looked at for an instant, also by ourselves
+            raise RefusedError(503, str(problem), retry_after=1) from None
         except SpoolError as problem:
             raise RefusedError(503, str(problem), retry_after=5) from None
         try:
@@ -265,21 +264,21 @@ class Registry:
             raise RefusedError(503, str(problem), retry_after=5) from None
         local.is_kept = True
 
-    def _notice(self, local: Local, before: Report) -> None:
-        report = local.restore.report
-        has_first_error = before.errors.count == 0 < report.errors.count
-        if report.state is not before.state or has_first_error:
+    def _notice(self, local: Local, before: Report, after: Report) -> None:
+        has_first_error = before.errors.count == 0 < after.errors.count
+        if after.state is not before.state or has_first_error:
             local.delivery.wake(urgent=True)
-        if report.is_final:
+        if after.is_final:
             self._end(local.restore)
 
     def _end(self, restore: LocalRestore) -> None:
         """Its engine says nothing more; what is left to do is to deliver."""
         self._liveness.forget(restore)
+        if restore.end_is_told:
+            return
+        restore.end_is_told = True
         if restore.stop_asked_at is not None:
             self._means.tally.stops.add(self._clock.monotonic() - restore.stop_asked_at)
-            restore.stop_asked_at = None
-        restore.end_is_told = True
         self._events.end(ENDS[restore.report.state], restore.restore_id, restore.client.uid)
 
     def _tell_stop(self, restore: LocalRestore) -> None:
@@ -309,7 +308,7 @@ class Registry:
         local = self._open.pop(restore.restore_id, None)
         if local is None:
             return
-        self._liveness.forget(restore)
+        self._end(restore)
         self._past[restore.restore_id] = local
         self._past_bytes += _size(local)
         while len(self._past) > REMEMBERED or self._past_bytes > REMEMBERED_BYTES:

@@ -22,8 +22,8 @@ CHECK_SECONDS = 10.0
 """A request to ourselves is answered within so long."""
 STATUS_INTERVAL = 30.0
 """Seconds between two lines of status where there is no watchdog."""
-LATE_POLLS = 10
-"""So many poll intervals after its last round, with a request's time each, the stop watcher hangs."""
+LATE_LOOKS = 10
+"""So many intervals after its last look, with a request's time each, the stop watcher hangs."""
 
 _log = get_logger()
 
@@ -59,9 +59,9 @@ class Vigil:
 
     async def check(self) -> None:
         """Return if all parts do their work; raises UnwellError."""
-        last = self._watcher.last_poll
+        last = self._watcher.last_look
         settings = self._means.settings
-        bound = LATE_POLLS * (settings.stop_poll_interval + settings.request_timeout)
+        bound = LATE_LOOKS * (settings.stop_poll_interval + settings.request_timeout)
         if last is not None and self._means.clock.monotonic() - last > bound:
             raise UnwellError(f"no look for stop requests ended within {bound:g} s")
         try:
