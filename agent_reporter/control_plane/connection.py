@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from http.client import HTTPException, parse_headers
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from agent_reporter.clock import Clock, SystemClock
 from agent_reporter.control_plane.client import ControlPlane
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from agent_reporter.settings import Settings
 
 PROBE_SECONDS = 2.0
+MAX_LINE = 1_024
+ENDPOINT_HEADER = "X-Endpoint"
+"""In an answer of the daemon: the control plane that it reports to."""
 
 _log = get_logger()
 
@@ -59,7 +64,7 @@ async def connect_directly(settings: Settings, clock: Clock | None = None) -> As
 async def _uses_daemon(settings: Settings) -> bool:
     if settings.daemon is not DaemonUse.AUTO:
         return settings.daemon is DaemonUse.ALWAYS
-    return await in_thread("daemon-probe", partial(answers, settings.socket))
+    return await in_thread("daemon-probe", partial(serves, settings))
 
 
 def _hint(settings: Settings) -> str:
@@ -70,6 +75,31 @@ def _hint(settings: Settings) -> str:
         f" Or use the daemon of this host: its socket {settings.socket} is there, but does not answer this "
         "user. `agent-reporter check` says why."
     )
+
+
+def serves(settings: Settings) -> bool:
+    """Whether a daemon answers at the socket, for the project and, if there is one, the endpoint of `settings`.
+
+    A report never goes to another control plane than that of its process. Blocks for an instant.
+    """
+    if not answers(settings.socket):
+        return False
+    path = f"/v2/{quote(settings.project_id, safe='')}/agents/self/events?limit=1"
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(PROBE_SECONDS)
+            probe.connect(str(settings.socket))
+            probe.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            with probe.makefile("rb") as answer:
+                status = answer.readline(MAX_LINE).split()[1:2]
+                endpoint = parse_headers(answer).get(ENDPOINT_HEADER)
+    except (OSError, HTTPException):
+        return True  # it is there, and busy or just starting: it is asked again and again
+    is_other = status == [b"404"] or bool(settings.endpoint and endpoint and endpoint != settings.endpoint)
+    if is_other:
+        why = f"it reports to {endpoint}" if endpoint else "it reports for another project"
+        _log.warning("daemon.not_used", socket=str(settings.socket), problem=why)
+    return not is_other
 
 
 def answers(path: Path) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from agent_reporter.control_plane.connection import ENDPOINT_HEADER
 from agent_reporter.daemon.documents import READ_FIELDS, errors_document, restore_document
 from agent_reporter.daemon.door import KEEP_ALIVE_SECONDS, Door
 from agent_reporter.daemon.events import ENDS
@@ -260,6 +261,7 @@ class Api:
             raise RefusedError(503, sentence, retry_after=ceil(ANSWER_SECONDS)) from None
         try:
             answer = _answer(document())
+            answer.headers[ENDPOINT_HEADER] = self._means.settings.endpoint
             async with asyncio.timeout(ANSWER_SECONDS):
                 await answer.prepare(call.request)
                 await answer.write_eof()

@@ -153,3 +153,16 @@ async def test_a_daemon_that_does_not_answer_is_named_where_a_process_cannot_del
     with pytest.raises(ConfigurationError, match=r"nothing to sign in with.*api\.sock is there, but"):
         async with Reporter(settings, clock=daemons.rig.clock):
             pass
+
+
+@pytest.mark.parametrize("other", [{"endpoint": "https://elsewhere.example.com"}, {"project_id": "another"}])
+async def test_a_daemon_of_another_control_plane_or_project_is_not_used(
+    daemons: Daemons, tmp_path: Path, client: Client, other: dict[str, object]
+) -> None:
+    restore_id = daemons.rig.server.start_restore()
+    async with daemons.running(**other):
+        settings = daemons.settings(spool_dir=tmp_path / "own-spool")
+        async with Reporter(settings, clock=daemons.rig.clock) as one, one.restore(restore_id) as job:
+            job.start()
+        await daemons.rig.until_state(restore_id, "completed")
+        assert (await client.call("GET", "/restores")).document.get("restores", []) == []
