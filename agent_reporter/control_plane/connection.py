@@ -78,7 +78,7 @@ def _hint(settings: Settings) -> str:
 
 
 def serves(settings: Settings) -> bool:
-    """Whether a daemon answers at the socket, for the project and, if there is one, the endpoint of `settings`.
+    """Whether a daemon answers at the socket, for the project of `settings`, and their endpoint if any.
 
     A report never goes to another control plane than that of its process. Blocks for an instant.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -157,7 +157,7 @@ async def test_a_daemon_that_does_not_answer_is_named_where_a_process_cannot_del
 
 @pytest.mark.parametrize("other", [{"endpoint": "https://elsewhere.example.com"}, {"project_id": "another"}])
 async def test_a_daemon_of_another_control_plane_or_project_is_not_used(
-    daemons: Daemons, tmp_path: Path, client: Client, other: dict[str, object]
+    daemons: Daemons, tmp_path: Path, client: Client, other: Any
 ) -> None:
     restore_id = daemons.rig.server.start_restore()
     async with daemons.running(**other):
