@@ -119,6 +119,29 @@ async def test_a_stop_that_is_asked_for_here_reaches_the_engine_and_the_control_
     assert daemons.rig.server.erased_stops(restore_id) == 0
 
 
+async def test_an_end_is_told_once_whatever_is_under_way_beside_the_result(
+    daemons: Daemons, client: Client
+) -> None:
+    restore_ids = [daemons.rig.server.start_restore() for _ in range(10)]
+    async with daemons.running():
+        for restore_id in restore_ids:
+            await client.tell(restore_id, state="in_progress")
+            progress = [client.tell(restore_id, bytes_restored=size) for size in range(1, 5)]
+            await asyncio.gather(*progress, client.tell(restore_id, state="completed"))
+            events = (await client.events(restore_id)).document["events"]
+            assert [event["event"] for event in events] == ["restore_completed"]
+
+
+async def test_calls_that_begin_with_the_same_restore_at_once_are_all_taken(
+    daemons: Daemons, client: Client
+) -> None:
+    restore_id = daemons.rig.server.start_restore()
+    async with daemons.running():
+        calls = [client.tell(restore_id, bytes_restored=size) for size in range(1, 9)]
+        assert [answer.status for answer in await asyncio.gather(*calls)] == [204] * 8
+        assert (await client.read(restore_id)).document["bytes_restored"] == 8
+
+
 async def test_a_stop_that_was_asked_for_here_survives_the_daemon(daemons: Daemons, client: Client) -> None:
     restore_id = daemons.rig.server.start_restore()
     daemons.rig.server.add_fault({"status": 503}, for_seconds=100_000)
