@@ -79,21 +79,18 @@ class Liveness:
     def identify(self, pids: Collection[int], client: Client | None) -> tuple[ProcessIdentity, ...]:
         """The processes of `pids` that `client` has not named before.
 
-        Raises RefusedError (400) for one that is not on this host, or if there are too many.
+        One that has ended is passed over, as an engine may just end while its reporter goes on. Raises
+        RefusedError (400) if there is nobody whom the restore could end with, or if there are too many.
         """
-        living = [] if client is None else [each for each in client.processes if each in self._followed]
+        known = () if client is None else client.processes
+        living = [process for process in known if process in self._followed]
         new = set(pids).difference(process.pid for process in living)
-        if not new:
-            return ()
         if len(living) + len(new) > MAX_PROCESSES:
             raise RefusedError(400, f"A restore names at most {MAX_PROCESSES} processes.")
-        named = []
-        for pid in sorted(new):
-            process = processes.identity(pid)
-            if process is None:
-                raise RefusedError(400, f"X-Engine-Pid names process {pid}, which is not on this host.")
-            named.append(process)
-        return tuple(process for process in named if client is None or process not in client.processes)
+        found = [process for pid in sorted(new) if (process := processes.identity(pid)) is not None]
+        if new and not found and not known:
+            raise RefusedError(400, f"X-Engine-Pid names process {min(new)}, which is not on this host.")
+        return tuple(process for process in found if process not in known)
 
     def forget(self, restore: LocalRestore) -> None:
         """The restore has ended."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from agent_reporter.daemon.notify import Notifier
     from agent_reporter.settings import Settings
 
+START_SECONDS = 300.0
+"""What another daemon left may be much, and the disk slow."""
 HANG_UP_SECONDS = 2.0
 """For answers that are under way at the very end."""
 LAST_WRITES_SECONDS = 10.0
@@ -94,6 +96,7 @@ class Service:
             stack.push_async_callback(journal.close)
             stack.push_async_callback(deliveries.close)
             stack.callback(registry.close)
+            self._notifier.extend_timeout(START_SECONDS)
             await checkpoints.resume()
             listening = await self._listening()
             api = Api(means, registry, events, connections)

@@ -52,6 +52,22 @@ async def test_a_call_that_is_refused_begins_nothing_and_a_result_needs_no_proce
     assert daemons.rig.server.document(refused)["state"] == "start_requested"
 
 
+async def test_a_process_that_has_ended_is_passed_over_while_another_goes_on_to_report(
+    daemons: Daemons, client: Client
+) -> None:
+    restore_id = daemons.rig.server.start_restore()
+    async with daemons.running():
+        engine = await sleeper()
+        both = {"X-Engine-Pid": f"{ME}, {engine.pid}"}
+        assert (await client.tell(restore_id, both, bytes_restored=1)).status == 204
+        engine.kill()
+        await engine.wait()
+        assert (await client.tell(restore_id, both, bytes_restored=2)).status == 204
+        await daemons.rig.clock.sleep(30)
+        assert (await client.tell(restore_id, both, bytes_restored=3)).status == 204
+        assert (await client.read(restore_id)).document["delivery"]["pids"] == [int(ME), engine.pid]
+
+
 async def test_a_restore_goes_on_while_one_of_its_processes_lives(daemons: Daemons, client: Client) -> None:
     restore_id = daemons.rig.server.start_restore()
     async with daemons.running():
