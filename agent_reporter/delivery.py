@@ -93,6 +93,8 @@ class Delivery:
         self._next_telling = 0.0
         self._retry_at = self._clock.monotonic() + self._seconds_left(keeper.exchange)
         self._drained_at: float | None = None
+        self._was_live = source.is_live
+        self._ended_at: float | None = None
         self._log = get_logger(restore_id=self.restore_id)
 
     @property
@@ -175,12 +177,24 @@ class Delivery:
     def _heed(self, report: Report) -> Exchange:
         """The exchange with what happened elsewhere: a stop that the engine was told of, and time."""
         exchange = self.exchange
-        if self.contacted.has_happened:  # also the oldest result is tried once
+        if self._may_be_too_old(report):
             since = self._keeper.undelivered_since
             exchange = expire(exchange, report, since, self._clock.now(), self._settings.retention_period)
         if self.source.is_live and not self.source.awaits_stop and not exchange.stop_requested:
             return replace(exchange, stop_requested=True)
         return exchange
+
+    def _may_be_too_old(self, report: Report) -> bool:
+        """Whether the wall clock may say that a result is too old.
+
+        Also the oldest one is tried once; and of one that was stated here, the clock that is never set says
+        how old it is.
+        """
+        if self._was_live and report.is_final:
+            self._ended_at = self._ended_at or self._clock.monotonic()
+            if self._clock.monotonic() - self._ended_at < self._settings.retention:
+                return False
+        return self.contacted.has_happened
 
     def _pause(self, step: Step | None, report: Report) -> float:
         now = self._clock.monotonic()

@@ -453,6 +453,17 @@ async def test_a_result_that_was_left_too_long_ago_is_a_dead_letter_after_one_mo
     assert [request.answer for request in rig.requests(restore_id) if not request.is_poll] == [503]
 
 
+async def test_a_result_is_not_old_because_the_clock_was_set(rig: Rig) -> None:
+    restore_id = rig.server.start_restore()
+    rig.server.add_fault({"status": 503}, times=4, restore_id=restore_id, method="PATCH")
+    async with rig.reporter() as reporter:
+        async with reporter.restore(restore_id):
+            pass
+        rig.clock._began += timedelta(days=3_650)
+        await rig.until_state(restore_id, "completed")
+    assert await rig.dead_letters() == []
+
+
 async def test_a_result_that_was_left_long_ago_is_delivered_if_that_can_be(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
     await rig.leave_behind(finished(rig, restore_id, ago=timedelta(days=8)))
