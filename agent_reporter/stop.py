@@ -100,7 +100,6 @@ class StopWatcher:
         while running := self._running():
             self._forget_all_but({restore.restore_id for restore in running})
             await self._poll(running)
-            self.last_look = self._clock.monotonic()
             if self._failure or self._lacks_events or not self._control_plane.waits_for_events:
                 due = max(due + self._interval, self._clock.monotonic())
                 await self._clock.sleep(due - self._clock.monotonic())

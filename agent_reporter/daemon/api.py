@@ -209,7 +209,7 @@ class Api:
 
     async def _agent_events(self, call: Call) -> web.Response:
         def wanted(event: Event) -> bool:
-            return call.peer.uid in {event.uid, 0}
+            return call.peer.may_act_for(event.uid)
 
         return await self._page(call, wanted)
 
@@ -299,7 +299,7 @@ class Api:
 
 
 def _may_see(peer: Peer, local: Local) -> bool:
-    return peer.uid in {local.restore.client.uid, 0}
+    return peer.may_act_for(local.restore.client.uid)
 
 
 def _answer(document: object) -> web.Response:

@@ -17,6 +17,8 @@ BURST_SECONDS = 1.0
 MAX_WAIT = 2.0
 """A request that had to wait for longer, in seconds, is refused."""
 
+ROOT = 0
+
 _CREDENTIALS = struct.Struct("iII")
 """The kernel's `struct ucred`: pid, uid, gid."""
 
@@ -31,6 +33,10 @@ class Peer:
     uid: int
     gid: int
     pid: int
+
+    def may_act_for(self, uid: int) -> bool:
+        """Whether what belongs to user `uid` may be seen and touched: by that user, and by root."""
+        return self.uid in {uid, ROOT}
 
 
 def peer_of(connection: asyncio.BaseTransport | socket.socket) -> Peer:

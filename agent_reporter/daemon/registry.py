@@ -16,6 +16,7 @@ from agent_reporter.daemon.events import ENDS, STOP_REQUEST
 from agent_reporter.daemon.journaled import JournaledKeeper
 from agent_reporter.daemon.left_behind import brought_together
 from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
+from agent_reporter.daemon.peers import ROOT
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.daemon.restores import ENGINE_LOST, LocalRestore
 from agent_reporter.errors import (
@@ -54,7 +55,6 @@ REMEMBERED = 1_000
 """Restores that are over, and are still shown."""
 REMEMBERED_BYTES = 16 * 1024 * 1024
 """Of their error records, about, at most."""
-ROOT = 0
 _log = get_logger()
 
 
@@ -237,7 +237,7 @@ class Registry:
             exchange = Exchange(dialect=self._deliveries.dialect)
             return Record(destination, Report(restore_id), exchange, client=Client(peer.uid))
         owner = os.getuid() if kept.client is None else kept.client.uid
-        if peer.uid not in {owner, ROOT}:
+        if not peer.may_act_for(owner):
             raise RefusedError(403, f"Restore {restore_id} is another user's.")
         if kept.client is None and kept.engine is not None and processes.is_alive(kept.engine):
             raise RefusedError(409, f"The engine of restore {restore_id} runs, as process {kept.engine.pid}.")
@@ -316,7 +316,7 @@ class Registry:
 
 
 def _authorise(restore: LocalRestore, peer: Peer) -> None:
-    if peer.uid not in {restore.client.uid, ROOT}:
+    if not peer.may_act_for(restore.client.uid):
         raise RefusedError(403, f"Restore {restore.restore_id} is another user's.")
 
 
