@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from agent_reporter.cli.main import say
 from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.engines.adapter import StopCause, Stream
-from agent_reporter.engines.catalogue import AUTO, choose, names
-from agent_reporter.engines.process import EngineProcess
-from agent_reporter.engines.spawn import EngineNotStartedError
-from agent_reporter.engines.supervision import STOPPING_SIGNALS, Supervision
+from agent_reporter.engines.catalogue import AUTO, choose, own_names, to_start
+from agent_reporter.engines.command_line import taken_apart
+from agent_reporter.engines.running.process import EngineProcess
+from agent_reporter.engines.running.scripts import read_script
+from agent_reporter.engines.running.spawn import EngineNotStartedError
+from agent_reporter.engines.running.supervision import STOPPING_SIGNALS, Supervision
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.log_output import configure
 from agent_reporter.model.exchange import Ending, Exchange
@@ -57,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--restore-id", required=True, metavar="ID", help="the restore's id at the control plane"
     )
     parser.add_argument(
-        "--engine", default=AUTO, choices=[AUTO, *names()], help="what COMMAND is (default: auto)"
+        "--engine",
+        default=AUTO,
+        metavar="ENGINE",
+        help=f"what COMMAND is: {', '.join([AUTO, *own_names()])}, or an engine of an installed "
+        "package (default: auto)",
     )
     parser.add_argument(
         "--grace",
@@ -105,10 +111,11 @@ class Run:
         self._restore_id = restore_id
         self._settings = settings
         self._grace = grace
-        self._adapter = choose(engine, command)
+        invocation = taken_apart(command, read_script)
+        self._adapter = choose(engine, invocation)
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
-            self._command, self._environment = self._adapter.prepare(command, os.environ)
+            self._command, self._environment = to_start(self._adapter, invocation, os.environ)
         self._supervision: Supervision | None = None
         self._early_signals: list[signal.Signals] = []
         self._draining: Reporter | None = None

@@ -2,19 +2,23 @@
 
 An adapter starts nothing and does no IO. It recognises its engine's command, asks the engine for output
 that a machine can read, and turns each line into observations; when the engine has ended, it judges the
-outcome from the exit status, the summary and the errors together.
+outcome from the exit status, the summary and the errors together (`judgement` has a table for that).
+
+A package of somebody else's adds an engine with an entry point in the group `agent_reporter.engines` that
+names a class which is an `Adapter`; `agent_reporter.testing` has a conformance kit for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
+    from agent_reporter.engines.command_line import Invocation
     from agent_reporter.model.state import RestoreState
 
 
@@ -42,6 +46,9 @@ class StopCause(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Begun:
     """The engine has opened its repository and restores from now on."""
+
+    tells_counts: bool = True
+    """False if it will not print how far it is: then bytes and files are observed from outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +86,19 @@ class Outcome:
     state: RestoreState
     reason: str = ""
     diagnostics: str = ""
+    errors: tuple[EngineError, ...] = ()
+    """Errors that were certain only at the end, such as those of an attempt that none followed."""
 
 
 class OutputReader(Protocol):
     """Reads the output of one run. Never raises, whatever the lines hold; its memory is bounded."""
 
     def read_line(self, stream: Stream, line: str) -> Iterable[Observation]:
-        """Observations from one line, without its line end."""
+        """Observations from one line, without its line end.
+
+        Both streams are read by the same reader, never two lines at once, in any order between them.
+        Counters never go down from one Progress to the next.
+        """
         ...
 
     def outcome(self, returncode: int, stop: StopCause | None) -> Outcome:
@@ -97,23 +110,31 @@ class OutputReader(Protocol):
         ...
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """Facts about one engine."""
 
     name: str
+    """What `--engine` calls it: lower case, one word."""
     stop_signal: signal.Signals
     """The first rung of the stop ladder, the one this engine cleans up after."""
     begins_at_once: bool
     """Whether the engine restores from its start, as far as can be told: its reader never says Begun."""
+    tells_counts: bool
+    """Whether the engine can print how far it is. If not, bytes and files are observed from outside."""
 
-    def recognises(self, command: Sequence[str]) -> bool:
-        """Whether `command` starts this engine."""
+    def recognises(self, invocation: Invocation) -> bool:
+        """Whether the command starts this engine."""
         ...
 
     def prepare(
-        self, command: Sequence[str], environment: Mapping[str, str]
+        self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:
-        """The command and the environment that make the engine print what the reader can read."""
+        """Arguments and environment that make the engine print what the reader can read.
+
+        The arguments are those of `invocation`, with words put between them; none is taken away. They must
+        not change what is restored. A command that does not restore is left as it is.
+        """
         ...
 
     def reader(self) -> OutputReader:

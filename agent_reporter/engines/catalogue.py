@@ -1,36 +1,93 @@
-"""The engines that are known, and which of them a command is for."""
+"""The engines that are known, those of other packages too, and which of them a command is for."""
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from agent_reporter.engines.generic import Generic
+from agent_reporter.engines.adapter import Adapter
+from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.restic import Restic
+from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
-    from agent_reporter.engines.adapter import Adapter
+    from agent_reporter.engines.command_line import Invocation
 
 AUTO = "auto"
-ADAPTERS: tuple[Adapter, ...] = (Restic(), Generic())
-"""In the order in which they are asked whether they recognise a command; the last takes any."""
+GROUP = "agent_reporter.engines"
+"""The entry points under which other packages name their adapters."""
+OWN: tuple[Adapter, ...] = (Restic(),)
+FALLBACK: Adapter = Observe()
+
+_logger = logging.getLogger(__name__)
 
 
-def names() -> list[str]:
-    """What `choose` takes beside "auto"."""
-    return [adapter.name for adapter in ADAPTERS]
+def own_names() -> list[str]:
+    """The engines that are known without another package."""
+    return [adapter.name for adapter in (*OWN, FALLBACK)]
 
 
-def choose(name: str, command: Sequence[str]) -> Adapter:
-    """The adapter called `name`, or, for "auto", the first that recognises `command`.
+def choose(name: str, invocation: Invocation) -> Adapter:
+    """The adapter called `name`, or, for "auto", the first that recognises the command.
 
-    Raises ValueError for a name that is not known.
+    Our own are asked first. Raises ConfigurationError for a name that is not known, and for an adapter of
+    another package that cannot be loaded and is asked for by name.
     """
     if name == AUTO:
-        return next((adapter for adapter in ADAPTERS if adapter.recognises(command)), ADAPTERS[-1])
-    for adapter in ADAPTERS:
+        return next((adapter for adapter in _all() if adapter.recognises(invocation)), FALLBACK)
+    for adapter in (*OWN, FALLBACK):
         if adapter.name == name:
             return adapter
-    known = ", ".join([AUTO, *names()])
-    raise ValueError(f"There is no engine called {name!r}. Known engines: {known}.")
+    if name in _others():
+        return _loaded(_others()[name])
+    known = ", ".join([AUTO, *own_names(), *sorted(_others())])
+    raise ConfigurationError(f"There is no engine called {name!r}. Known engines: {known}.")
+
+
+def to_start(
+    adapter: Adapter, invocation: Invocation, environment: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment to start it with, for output that the adapter can read.
+
+    A command that the adapter does not recognise, being chosen by name, is left as it is.
+    """
+    if not adapter.recognises(invocation):
+        return invocation.with_arguments(invocation.arguments), dict(environment)
+    arguments, variables = adapter.prepare(invocation, environment)
+    return invocation.with_arguments(arguments), variables
+
+
+def _all() -> Iterator[Adapter]:
+    """Ours, then those of other packages that can be loaded."""
+    yield from OWN
+    for entry_point in _others().values():
+        try:
+            yield _loaded(entry_point)
+        except ConfigurationError as problem:
+            _logger.warning("%s It is passed over.", problem)
+
+
+@cache
+def _others() -> Mapping[str, EntryPoint]:
+    """What other packages name, by the name of the engine. None of ours is replaced."""
+    ours = {AUTO, *own_names()}
+    return {each.name: each for each in entry_points(group=GROUP) if each.name not in ours}
+
+
+def _loaded(entry_point: EntryPoint) -> Adapter:
+    """An adapter of another package. Raises ConfigurationError, whatever its import raises."""
+    source = f"The engine {entry_point.name!r}, {entry_point.value}"
+    try:
+        adapter = entry_point.load()()
+    except Exception as problem:
+        raise ConfigurationError(
+            f"{source}, cannot be loaded: {problem!r}. Mend or remove the package that it is in."
+        ) from problem
+    if not isinstance(adapter, Adapter):
+        raise ConfigurationError(f"{source}, is not an agent_reporter.engines.adapter.Adapter.")
+    return adapter

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
 from agent_reporter.engines.error_types import kind_of
-from agent_reporter.engines.recognise import engine_index, program_name
-from agent_reporter.engines.restic_outcome import Evidence, judge
-from agent_reporter.engines.wording import clean
+from agent_reporter.engines.fields import count, parse_object, path, text
+from agent_reporter.engines.judgement import judge
+from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.restic_outcome import ENDINGS, Printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
+    from agent_reporter.engines.command_line import Invocation
 
 STATUS_LINES_PER_SECOND = "5"
-
-MAX_COUNT = 2**63 - 1
-MAX_PATH_CHARACTERS = 8192
-MAX_MESSAGE_CHARACTERS = 2048
-LAST_LINES = 12
 
 _PROGRAM = re.compile(r"restic(?![A-Za-z])")
 # As restic's own parser has it: what is not in here takes the next word as its value.
@@ -37,6 +32,7 @@ _OPTIONS_WITHOUT_VALUE = frozenset(
 _IGNORED_ERROR = re.compile(r"ignoring error for (.*?): (.*)")
 _VERBOSE = '{"message_type":"verbose_status"'
 _BEGUN = (Begun(),)
+_BEGUN_SILENTLY = (Begun(tells_counts=False),)
 
 
 class Restic:
@@ -46,33 +42,28 @@ class Restic:
     stop_signal = signal.SIGINT
     """0.14 cleans up after SIGINT only; after SIGTERM it leaves a stale lock."""
     begins_at_once = False
+    tells_counts = True
 
-    def recognises(self, command: Sequence[str]) -> bool:
-        """Whether `command` starts restic, under any name such as restic-0.19.1."""
-        return _restic_index(command) is not None
+    def recognises(self, invocation: Invocation) -> bool:
+        """Whether the command starts restic, under any name such as restic-0.19.1."""
+        return _PROGRAM.match(invocation.program) is not None
 
     def prepare(
-        self, command: Sequence[str], environment: Mapping[str, str]
+        self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:
         """Ask for JSON and for status lines; another sub-command is left as it is."""
-        words, variables = list(command), dict(environment)
-        index = _restic_index(words)
-        if index is None or _sub_command(words[index + 1 :]) != "restore":
+        words, variables = list(invocation.arguments), dict(environment)
+        all_words = [*invocation.fixed, *words]
+        if _sub_command(all_words) != "restore":
             return words, variables
-        if not any(word == "--json" or word.startswith("--json=") for word in words[index + 1 :]):
-            words.insert(index + 1, "--json")
+        if not any(word == "--json" or word.startswith("--json=") for word in all_words):
+            words.insert(0, "--json")
         variables.setdefault("RESTIC_PROGRESS_FPS", STATUS_LINES_PER_SECOND)
         return words, variables
 
     def reader(self) -> ResticReader:
         """A reader for one run."""
         return ResticReader()
-
-
-def _restic_index(command: Sequence[str]) -> int | None:
-    """The index of the word that names restic; None if the command starts something else."""
-    index = engine_index(command)
-    return index if index is not None and _PROGRAM.match(program_name(command[index])) else None
 
 
 def _sub_command(words: Sequence[str]) -> str | None:
@@ -108,7 +99,7 @@ class ResticReader:
         self._speaks_json = False
         self._interrupted = False
         self._final_message = ""
-        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._last_words = LastWords()
 
     def read_line(self, stream: Stream, line: str) -> Iterable[Observation]:
         """Observations from one line, without its line end."""
@@ -116,25 +107,25 @@ class ResticReader:
             return self._read_text(stream, line)
         if self._begun and line.startswith(_VERBOSE):
             return ()
-        message = _parse(line)
+        message = parse_object(line)
         if message is None:
             return self._read_text(stream, line)
         self._speaks_json = True
         return self._read_message(message)
 
     def outcome(self, returncode: int, stop: StopCause | None) -> Outcome:
-        """Judge the run after both pipes ended; see `restic_outcome`."""
-        evidence = Evidence(
+        """Judge the run after both pipes ended; see `judgement` and `restic_outcome`."""
+        printed = Printed(
             errors=self._errors,
             files_restored=self._counters.files_restored,
             skipped_files=self._skipped_files,
             has_summary=self._has_summary,
             speaks_json=self._speaks_json,
             interrupted=self._interrupted,
-            message=self._final_message or "\n".join(self._last_lines),
-            context="\n".join(self._last_lines),
+            message=self._final_message or str(self._last_words),
+            context=str(self._last_words),
         )
-        return judge(evidence, returncode, stop)
+        return judge(ENDINGS, printed.evidence(), returncode, stop)
 
     def _read_message(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         match message.get("message_type"):
@@ -148,30 +139,29 @@ class ResticReader:
                 self._has_summary = True
                 return self._read_counters(message)
             case "exit_error":
-                text = _text(message.get("message"), MAX_MESSAGE_CHARACTERS)
-                self._final_message = text or self._final_message
+                self._final_message = text(message.get("message")) or self._final_message
         return ()
 
-    def _begin(self) -> tuple[Observation, ...]:
+    def _begin(self, how: tuple[Begun, ...] = _BEGUN) -> tuple[Begun, ...]:
         if self._begun:
             return ()
         self._begun = True
-        return _BEGUN
+        return how
 
     def _read_counters(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         """Status and summary alike. A field that is left out is zero; a total of zero is not known yet."""
         begun = self._begin()
-        skipped_files = _count(message.get("files_skipped"))
+        skipped_files = count(message.get("files_skipped"))
         self._skipped_files = max(self._skipped_files, skipped_files)
         newest = _Counters(
-            max(_count(message.get("bytes_restored")), self._counters.bytes_restored),
-            max(_count(message.get("files_restored")), self._counters.files_restored),
+            max(count(message.get("bytes_restored")), self._counters.bytes_restored),
+            max(count(message.get("files_restored")), self._counters.files_restored),
             # What is already there is left out of restic's totals.
             max(
-                _count(message.get("total_bytes")) + _count(message.get("bytes_skipped")),
+                count(message.get("total_bytes")) + count(message.get("bytes_skipped")),
                 self._counters.total_bytes,
             ),
-            max(_count(message.get("total_files")) + skipped_files, self._counters.total_files),
+            max(count(message.get("total_files")) + skipped_files, self._counters.total_files),
         )
         if newest == self._counters:
             return begun
@@ -181,50 +171,25 @@ class ResticReader:
 
     def _read_error(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         inner = message.get("error")
-        text = inner.get("message") if isinstance(inner, dict) else inner
-        return self._error(
-            path=_text(message.get("item"), MAX_PATH_CHARACTERS),
-            description=_text(text, MAX_MESSAGE_CHARACTERS),
-            details=_text(message.get("during"), MAX_MESSAGE_CHARACTERS),
-        )
+        description = text(inner.get("message") if isinstance(inner, dict) else inner)
+        return self._error(path(message.get("item")), description, text(message.get("during")))
 
-    def _error(self, path: str, description: str, details: str) -> tuple[Observation, ...]:
+    def _error(self, item: str, description: str, details: str) -> tuple[Observation, ...]:
         self._errors += 1
         kind = kind_of(description)
-        return (*self._begin(), EngineError(path, kind.type, description, kind.code, details))
+        return (*self._begin(), EngineError(item, kind.type, description, kind.code, details))
 
     def _read_text(self, stream: Stream, line: str) -> tuple[Observation, ...]:
         """Plain lines: all there is of 0.14, and what later versions print beside their JSON."""
         if stream is Stream.OUT:
-            return self._begin() if line.startswith("restoring ") else ()
+            return self._begin(_BEGUN_SILENTLY) if line.startswith("restoring ") else ()
         ignored = _IGNORED_ERROR.fullmatch(line)
         if ignored is not None:
-            return self._error(
-                clean(ignored[1], MAX_PATH_CHARACTERS), clean(ignored[2], MAX_MESSAGE_CHARACTERS), "restore"
-            )
-        text = clean(line, MAX_MESSAGE_CHARACTERS).strip()
-        if text.startswith("signal ") and "received, cleaning up" in text:
+            return self._error(path(ignored[1]), text(ignored[2]), "restore")
+        words = text(line).strip()
+        if words.startswith("signal ") and "received, cleaning up" in words:
             self._interrupted = True
-        elif text.startswith(("Fatal: ", "panic: ", "fatal error: ")):
-            self._final_message = text
-        if text:
-            self._last_lines.append(text)
+        elif words.startswith(("Fatal: ", "panic: ", "fatal error: ")):
+            self._final_message = words
+        self._last_words.add(line)
         return ()
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The JSON object in `line`; None if it holds none, or one made to exhaust the parser."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) else None
-
-
-def _count(value: object) -> int:
-    """A counter of restic's; what cannot be one counts as left out."""
-    return value if type(value) is int and 0 <= value <= MAX_COUNT else 0
-
-
-def _text(value: object, limit: int) -> str:
-    return clean(value, limit).strip("\n") if isinstance(value, str) else ""

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 DIRECTORY = Path(__file__).parent / "captures"
 
 
-def names() -> list[str]:
-    return sorted({path.stem for path in DIRECTORY.iterdir()})
+def names(engine: str) -> list[str]:
+    """Of all recorded runs, such as `sigINT-v19`."""
+    return sorted({path.stem for path in (DIRECTORY / engine).iterdir()})
 
 
-def recorded(name: str, stream: Stream) -> bytes:
+def recorded(engine: str, name: str, stream: Stream) -> bytes:
     """Empty files are not kept."""
-    path = DIRECTORY / f"{name}.{stream}"
+    path = DIRECTORY / engine / f"{name}.{stream}"
     return path.read_bytes() if path.exists() else b""
 
 
@@ -32,11 +33,11 @@ def read_all(reader: OutputReader, stream: Stream, chunks: Iterable[bytes]) -> l
     return [observation for line in lines for observation in reader.read_line(stream, line)]
 
 
-def replay(reader: OutputReader, name: str) -> list[Observation]:
+def replay(reader: OutputReader, engine: str, name: str) -> list[Observation]:
     return [
         observation
         for stream in (Stream.OUT, Stream.ERR)
-        for observation in read_all(reader, stream, [recorded(name, stream)])
+        for observation in read_all(reader, stream, [recorded(engine, name, stream)])
     ]
 
 

@@ -6,10 +6,11 @@ import signal
 import pytest
 
 from agent_reporter.engines.adapter import StopCause, Stream
-from agent_reporter.engines.catalogue import choose
-from agent_reporter.engines.generic import Generic
-from agent_reporter.engines.recognise import engine_index
+from agent_reporter.engines.catalogue import choose, to_start
+from agent_reporter.engines.command_line import taken_apart
+from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.restic import STATUS_LINES_PER_SECOND, Restic
+from agent_reporter.errors import ConfigurationError
 from agent_reporter.model.state import RestoreState
 
 
@@ -51,14 +52,15 @@ from agent_reporter.model.state import RestoreState
     ],
 )
 def test_a_restic_restore_is_asked_for_json_and_nothing_else_is_touched(command: str, prepared: str) -> None:
-    words, environment = Restic().prepare(shlex.split(command), {"A": "b"})
+    invocation = taken_apart(shlex.split(command))
+    words, environment = to_start(Restic(), invocation, {"A": "b"})
     assert shlex.join(words) == prepared
     is_restore = words.count("restore") == 1 and words[-1] != "restore" and "snapshots" not in words
     assert environment.get("RESTIC_PROGRESS_FPS") == (STATUS_LINES_PER_SECOND if is_restore else None)
 
 
 def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
-    assert Restic().prepare(["restic", "restore"], {"RESTIC_PROGRESS_FPS": "9"})[1] == {
+    assert Restic().prepare(taken_apart(["restic", "restore"]), {"RESTIC_PROGRESS_FPS": "9"})[1] == {
         "RESTIC_PROGRESS_FPS": "9"
     }
 
@@ -68,34 +70,34 @@ def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
     [
         ("restic restore x", "restic"),
         ("sudo restic-0.19.1 restore x", "restic"),
-        ("resticprofile restore", "generic"),
-        ("./restore.sh restic", "generic"),
-        ("sudo -u restic ./restore.sh", "generic"),
-        ("", "generic"),
+        ("resticprofile restore", "observe"),
+        ("./restore.sh restic", "observe"),
+        ("sudo -u restic ./restore.sh", "observe"),
+        ("", "observe"),
     ],
 )
 def test_auto_chooses_the_adapter_by_the_command(command: str, name: str) -> None:
-    assert choose("auto", shlex.split(command)).name == name
+    assert choose("auto", taken_apart(shlex.split(command))).name == name
 
 
 def test_an_adapter_can_be_chosen_by_name_whatever_the_command() -> None:
-    assert choose("restic", ["./my-wrapper"]).name == "restic"
-    assert choose("generic", ["restic", "restore"]).name == "generic"
+    assert choose("restic", taken_apart(["./my-wrapper"])).name == "restic"
+    assert choose("observe", taken_apart(["restic", "restore"])).name == "observe"
 
 
 def test_an_unknown_engine_is_refused_with_the_names_of_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no engine called 'tape'.*auto, restic, generic"):
-        choose("tape", [])
+    with pytest.raises(ConfigurationError, match=r"no engine called 'tape'.*auto, restic, observe"):
+        choose("tape", taken_apart([]))
 
 
 def test_a_command_that_is_only_prefixes_has_no_engine() -> None:
-    assert engine_index(["sudo", "-u"]) is None
-    assert engine_index([]) is None
+    assert taken_apart(["sudo", "-u"]).program == ""
+    assert taken_apart([]).program == ""
 
 
 def test_each_engine_gets_the_signal_it_cleans_up_after() -> None:
     assert Restic().stop_signal is signal.SIGINT
-    assert Generic().stop_signal is signal.SIGTERM
+    assert Observe().stop_signal is signal.SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -112,12 +114,12 @@ def test_each_engine_gets_the_signal_it_cleans_up_after() -> None:
 def test_an_unknown_engine_is_judged_by_its_exit_status(
     returncode: int, stop: StopCause | None, state: RestoreState, reason: str
 ) -> None:
-    outcome = Generic().reader().outcome(returncode, stop)
+    outcome = Observe().reader().outcome(returncode, stop)
     assert (outcome.state, outcome.reason) == (state, reason)
 
 
 def test_a_failure_of_an_unknown_engine_tells_its_last_lines_on_stderr() -> None:
-    reader = Generic().reader()
+    reader = Observe().reader()
     for number in range(100):
         assert list(reader.read_line(Stream.ERR, f"line {number} {'x' * 3000}")) == []
         reader.read_line(Stream.OUT, "not this")

@@ -11,8 +11,8 @@ import pytest
 
 from agent_reporter import processes
 from agent_reporter.engines.adapter import Stream
-from agent_reporter.engines.process import LOST_STATUS, Patience
-from agent_reporter.engines.spawn import EngineNotStartedError
+from agent_reporter.engines.running.process import LOST_STATUS, Patience
+from agent_reporter.engines.running.spawn import EngineNotStartedError
 from tests.engines.watcher import Watcher, open_descriptors, until
 
 if TYPE_CHECKING:

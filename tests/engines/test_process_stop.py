@@ -200,7 +200,7 @@ async def test_an_engine_of_another_user_is_warned_of_and_reported_as_a_survivor
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "killpg", refuse)
-        patch.setattr("agent_reporter.engines.process_tree.send_signal", refuse)
+        patch.setattr("agent_reporter.engines.running.process_tree.send_signal", refuse)
         result = await engine.stop(signal.SIGTERM, 0.05)
     assert result.survivors == (engine.identity,)
     assert not result.everything_is_gone

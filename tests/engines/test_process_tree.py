@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent_reporter import processes
-from agent_reporter.engines.process_tree import _members
+from agent_reporter.engines.running.process_tree import _members
 from agent_reporter.processes import ProcessStat
 
 AGENT = ProcessStat(pid=100, state="S", parent=1, session=100, start_ticks=10)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_reporter.engines.adapter import Begun, StopCause, Stream
-from agent_reporter.engines.catalogue import choose
-from agent_reporter.engines.process import EngineProcess, StopResult
+from agent_reporter.engines.catalogue import choose, to_start
+from agent_reporter.engines.command_line import taken_apart
+from agent_reporter.engines.running.process import EngineProcess, StopResult
 from agent_reporter.model.state import RestoreState
 from tests.engines.captures import errors_of, last_progress
 
@@ -30,9 +31,12 @@ class Run:
         self, restic: RealRestic, repository: Repository, *arguments: str, **environment: str
     ) -> None:
         command = [restic.path, *arguments]
-        self.adapter = choose("auto", command)
+        invocation = taken_apart(command)
+        self.adapter = choose("auto", invocation)
         self.reader = self.adapter.reader()
-        self.command, self.environment = self.adapter.prepare(command, repository.environment(**environment))
+        self.command, self.environment = to_start(
+            self.adapter, invocation, repository.environment(**environment)
+        )
         self.observations: list[Observation] = []
         self.begun = asyncio.Event()
         self.loop = asyncio.get_running_loop()

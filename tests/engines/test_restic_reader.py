@@ -80,7 +80,7 @@ RUNS = [
 
 
 def test_every_capture_is_in_the_table() -> None:
-    assert {run[0] for run in RUNS} == set(names())
+    assert {run[0] for run in RUNS} == set(names("restic"))
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run[0])
@@ -89,7 +89,7 @@ def test_a_recorded_run_is_judged_by_status_summary_and_errors_together(
 ) -> None:
     name, returncode, state, reason, errors, progress, begun = run
     reader = Restic().reader()
-    observations = replay(reader, name)
+    observations = replay(reader, "restic", name)
     outcome = reader.outcome(returncode, None)
     assert (outcome.state, outcome.reason) == (state, reason)
     assert len(errors_of(observations)) == errors
@@ -125,7 +125,7 @@ def test_a_run_is_stopped_only_if_the_stop_ended_it(
     name: str, returncode: int, state: RestoreState, cause: StopCause
 ) -> None:
     reader = Restic().reader()
-    replay(reader, name)
+    replay(reader, "restic", name)
     outcome = reader.outcome(returncode, cause)
     assert outcome.state is state
     if state is STOPPED:
@@ -150,7 +150,15 @@ def test_a_run_that_says_nothing_is_judged_by_its_exit_status() -> None:
 def test_errors_with_exit_status_0_are_not_completed() -> None:
     reader = Restic().reader()
     reader.read_line(Stream.ERR, '{"message_type":"error","error":{"message":"x"},"item":"/a"}')
+    reader.read_line(Stream.OUT, '{"message_type":"summary","files_restored":1}')
     assert reader.outcome(0, None).state is PARTIAL
+
+
+def test_a_run_that_ends_with_0_but_no_summary_is_not_completed() -> None:
+    reader = Restic().reader()
+    reader.read_line(Stream.OUT, '{"message_type":"status","percent_done":0.5}')
+    outcome = reader.outcome(0, None)
+    assert (outcome.state, outcome.reason) == (FAILED, "ended_early")
 
 
 def test_an_interrupted_run_that_ends_with_0_but_no_summary_was_stopped() -> None:
@@ -213,7 +221,7 @@ def test_the_end_of_a_very_talkative_run_is_still_bounded() -> None:
 @given(data=st.data())
 def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
     for stream in Stream:
-        content = recorded(name, stream)[-6000:]
+        content = recorded("restic", name, stream)[-6000:]
         cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
         chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
         assert read_all(Restic().reader(), stream, chunks) == read_all(Restic().reader(), stream, [content])

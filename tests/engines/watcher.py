@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_reporter.engines.process import EngineProcess, Patience
+from agent_reporter.engines.running.process import EngineProcess, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_reporter.engines.adapter import Stream
-    from agent_reporter.engines.pump import Sink
+    from agent_reporter.engines.running.pump import Sink
 
 QUICK = Patience(eof_seconds=0.3, drain_seconds=0.5, leftovers_seconds=0.3, kill_seconds=5)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Stream
-from agent_reporter.engines.process_tree import become_subreaper
+from agent_reporter.engines.running.process_tree import become_subreaper
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.processes import identity
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent_reporter.engines.adapter import Adapter, Observation, Stream
-    from agent_reporter.engines.process import EngineProcess, StopResult
+    from agent_reporter.engines.running.process import EngineProcess, StopResult
     from agent_reporter.job import Job
 
     Show = Callable[[Stream, str, Sequence[Observation]], None]
@@ -79,6 +79,8 @@ class Supervision:
         outcome = self._reader.outcome(returncode, self.stop)
         if result is not None and outcome.state is RestoreState.STOPPED and not result.everything_is_gone:
             outcome = _survived(outcome, result)
+        for error in outcome.errors:
+            self._state(error)
         await in_thread(
             "job-finish",
             partial(self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics),

@@ -8,8 +8,8 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent_reporter.engines.byte_queue import ByteQueue
 from agent_reporter.engines.lines import LineSplitter
+from agent_reporter.engines.running.byte_queue import ByteQueue
 from agent_reporter.threads import call_in_loop, start_daemon
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Finds the engine in a command line, behind programs such as sudo and nice that start another."""
+"""Programs such as sudo and nice that start another: where in a command what they start begins."""
 
 from __future__ import annotations
 
@@ -44,16 +44,11 @@ PREFIXES: dict[str, Prefix] = {
 }
 
 
-def program_name(word: str) -> str:
-    """The last part of a path."""
-    return PurePath(word).name
-
-
-def engine_index(command: Sequence[str]) -> int | None:
-    """The index of the word in `command` that names the engine; None if there is none."""
+def after_prefixes(command: Sequence[str]) -> int | None:
+    """The index of the word in `command` that names what is started in the end; None if there is none."""
     index = 0
     while index < len(command):
-        prefix = PREFIXES.get(program_name(command[index]))
+        prefix = PREFIXES.get(PurePath(command[index]).name)
         if prefix is None:
             return index
         index = _after_own_words(prefix, command, index + 1)

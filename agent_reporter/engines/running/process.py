@@ -16,16 +16,16 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent_reporter.engines.process_tree import ProcessTree, Signalled
-from agent_reporter.engines.pump import Pump
-from agent_reporter.engines.spawn import Spawned, spawn
+from agent_reporter.engines.running.process_tree import ProcessTree, Signalled
+from agent_reporter.engines.running.pump import Pump
+from agent_reporter.engines.running.spawn import Spawned, spawn
 from agent_reporter.threads import aside, call_in_loop, in_thread, start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent_reporter.engines.adapter import Stream
-    from agent_reporter.engines.pump import Sink
+    from agent_reporter.engines.running.pump import Sink
     from agent_reporter.model.process_identity import ProcessIdentity
 
 LOST_STATUS = 255

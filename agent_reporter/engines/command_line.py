@@ -1,0 +1,162 @@
+"""A command taken apart: where in it the engine is, behind programs such as sudo, and shells that exec it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from agent_reporter.engines.prefixes import after_prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    ReadScript = Callable[[str], str | None]
+
+SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+_MAX_SCRIPTS = 4
+"""Wrappers of wrappers are followed so far."""
+
+_SHEBANG = re.compile(r"#!\s*(?:\S*/)?(?:env\s+)?(\w+)")
+# A simple command that the shell becomes: what comes before is its own affair, what comes after never runs.
+_EXEC = re.compile(r"(?:^|[\n;&|])[ \t]*exec[ \t]+(?P<words>[^\n;&|<>()`]+?)[ \t]*;?\s*$")
+_ALL_ARGUMENTS = ("$@", "${@}", "$*")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command that starts an engine."""
+
+    before: tuple[str, ...]
+    """What comes before the arguments: such as `sudo -u me /usr/bin/restic`."""
+    program: str
+    """The engine's file name, such as `restic-0.19.1`; "" if the command starts nothing."""
+    arguments: tuple[str, ...]
+    """The engine's arguments, as far as they are in the command."""
+    fixed: tuple[str, ...] = ()
+    """Arguments that a wrapper puts in front of those: they are in its script, and cannot be changed."""
+    script: tuple[int, str, str] | None = None
+    """Of `sh -c SCRIPT`: the word's index in `before`, and the script up to and after the arguments."""
+
+    def with_arguments(self, arguments: Sequence[str]) -> list[str]:
+        """The whole command, with `arguments` in place of its own, which have to be among them in order."""
+        if self.script is None:
+            return [*self.before, *arguments]
+        index, start, end = self.script
+        command = list(self.before)
+        command[index] = start + _woven(end, self.arguments, arguments)
+        return command
+
+
+def taken_apart(command: Sequence[str], read_script: ReadScript = lambda _: None) -> Invocation:
+    """Find the engine in `command`.
+
+    `read_script` gives the text of a program that is a script, found as the shell finds it, or None. Only a
+    script that ends in `exec PROGRAM ... "$@"` is seen through: it passes its arguments on as they are.
+    """
+    return _taken_apart(tuple(command), read_script, _MAX_SCRIPTS)
+
+
+def _taken_apart(command: tuple[str, ...], read_script: ReadScript, scripts: int) -> Invocation:
+    index = after_prefixes(command)
+    if index is None:
+        return Invocation(command, "", ())
+    program = PurePath(command[index]).name
+    plain = Invocation(command[: index + 1], program, command[index + 1 :])
+    if program in SHELLS:
+        return _through_shell(plain, read_script, scripts) or plain
+    text = read_script(command[index]) if scripts else None
+    inner = _of_script(text, read_script, scripts) if text is not None and _is_shell_script(text) else None
+    return replace(inner, before=plain.before, arguments=plain.arguments) if inner else plain
+
+
+def _through_shell(shell: Invocation, read_script: ReadScript, scripts: int) -> Invocation | None:
+    """The engine behind `sh -c 'exec ENGINE ...'` or `sh SCRIPT ...`; None if it cannot be told."""
+    arguments = shell.arguments
+    position = 0
+    while position < len(arguments) and re.fullmatch(r"-[a-z]+", arguments[position]):
+        position += 1
+        if "c" in arguments[position - 1]:
+            return _of_command_string(
+                shell.before + arguments, len(shell.before) + position, read_script, scripts
+            )
+    if position == len(arguments) or not scripts:
+        return None
+    text = read_script(arguments[position])
+    inner = _of_script(text, read_script, scripts) if text is not None else None
+    if inner is None:
+        return None
+    end = position + 1
+    return replace(inner, before=shell.before + arguments[:end], arguments=arguments[end:])
+
+
+def _of_command_string(
+    command: tuple[str, ...], index: int, read_script: ReadScript, scripts: int
+) -> Invocation | None:
+    """The engine that the script at `index` becomes. What comes after the script are words for it alone."""
+    if index >= len(command):
+        return None
+    found = _EXEC.search(command[index])
+    words = found and _words(found["words"])
+    if not found or not words:
+        return None
+    inner = _taken_apart(tuple(words), read_script, scripts)
+    if not inner.program or inner.script is not None:
+        return None
+    first = len(inner.before)
+    start = found.start("words") + _end_of_word(found["words"], first)
+    return Invocation(
+        command,
+        inner.program,
+        inner.arguments,
+        inner.fixed,
+        (index, command[index][:start], command[index][start:]),
+    )
+
+
+def _of_script(text: str, read_script: ReadScript, scripts: int) -> Invocation | None:
+    """The engine that a script becomes, with its own arguments in `fixed`; None if it cannot be told."""
+    found = _EXEC.search(text)
+    words = found and _words(found["words"])
+    if not words or words[-1] not in _ALL_ARGUMENTS:
+        return None
+    inner = _taken_apart(tuple(words[:-1]), read_script, scripts - 1)
+    if not inner.program or inner.script is not None:
+        return None
+    return replace(inner, arguments=(), fixed=inner.fixed + inner.arguments)
+
+
+def _woven(text: str, words: Sequence[str], more_words: Sequence[str]) -> str:
+    """`text`, a piece of a shell script that holds `words`, with what is new in `more_words` between them."""
+    woven, rest, old = "", text, list(words)
+    for word in more_words:
+        if old and word == old[0]:
+            old.pop(0)
+            end = _end_of_word(rest, 1)
+            woven, rest = woven + rest[:end], rest[end:]
+        else:
+            woven += " " + shlex.quote(word)
+    return woven + rest
+
+
+def _words(text: str) -> list[str] | None:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return None
+
+
+def _end_of_word(text: str, number: int) -> int:
+    """The index in `text` after its first `number` words, of which there are so many."""
+    for end in range(len(text) + 1):
+        at_end = end == len(text) or text[end].isspace()
+        if at_end and len(_words(text[:end]) or ()) == number:
+            return end
+    return len(text)
+
+
+def _is_shell_script(text: str) -> bool:
+    shebang = _SHEBANG.match(text)
+    return shebang is not None and shebang[1] in SHELLS

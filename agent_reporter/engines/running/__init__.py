@@ -1,0 +1,1 @@
+"""Starts an engine, reads what it prints, stops it, and states what it did."""
