@@ -1,0 +1,104 @@
+"""Every engine in every case, for real: `python -m tests.matrix`.
+
+Prints what each record should say and what it says, and whether the rest of it is true of the disk. The exit
+status is 1 if anything is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.matrix.engines import found
+from tests.matrix.play import Result, play
+from tests.matrix.scene import Case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+async def play_all(engines: list[str], cases: list[str], console: Console) -> list[Result]:
+    """Play what is asked for, one after the other: an empty list stands for all."""
+    results = []
+    with _folder() as folder:
+        for number, engine in enumerate(found()):
+            if engines and engine.name not in engines:
+                continue
+            directory = _made(folder / f"{engine.name}-{engine.version}-{number}")
+            engine.build(directory)
+            for case in Case:
+                if case not in engine.cases or (cases and case.name.lower() not in cases):
+                    continue
+                result = await play(engine, case, directory / f"case-{case.name.lower()}")
+                results.append(result)
+                sign = "true" if result.is_true else "NOT TRUE"
+                console.print(f"{engine.name} {engine.version}, {case}: {sign} ({result.seconds:.1f} s)")
+                for untruth in result.untruths:
+                    console.print(f"    {untruth}", markup=False)
+    return results
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that other users may enter, on a disk: `/tmp` is in memory on some hosts."""
+    with tempfile.TemporaryDirectory(prefix="matrix-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+def table(results: list[Result]) -> Table:
+    """A row for each case."""
+    drawn = Table(title="Engines, and what their records say")
+    for column in ("engine", "version", "case", "expected", "reported", "counters", ""):
+        drawn.add_column(column)
+    for result in results:
+        drawn.add_row(
+            result.engine,
+            result.version,
+            result.case,
+            " ".join(result.expected),
+            " ".join(result.reported),
+            result.counters,
+            "true" if result.is_true else "NOT TRUE",
+        )
+    return drawn
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
+    parser.add_argument("--engine", action="append", default=[], help="only this one; may be repeated")
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        choices=[case.name.lower() for case in Case],
+        help="only this one; may be repeated",
+    )
+    args = parser.parse_args()
+    if os.geteuid() != 0:
+        print("A target that is full is a file system of its own: this needs root to mount it.")
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    results = asyncio.run(play_all(args.engine, args.case, console))
+    console.print(table(results))
+    true = sum(result.is_true for result in results)
+    print(f"{true} of {len(results)} records are true, in {sum(r.seconds for r in results):.0f} s.")
+    return 0 if results and true == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

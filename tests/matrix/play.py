@@ -1,0 +1,141 @@
+"""Plays one case: the real engine, behind the real `run`, against the reference control plane."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent_reporter.processes import all_stats
+from agent_reporter.reference import ReferenceServer
+from tests.endtoend.agent import TOKEN, Agent, ended, make_agent
+from tests.matrix.scene import Case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.matrix.scene import RealEngine, Record, Scene
+
+SMALL_BYTES = 8 << 20
+"""What the file system of FULL holds."""
+SECONDS_TO_BEGIN = 60
+SECONDS_TO_END = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one case went."""
+
+    engine: str
+    version: str
+    case: Case
+    expected: tuple[str, str]
+    reported: tuple[str, str]
+    counters: str
+    untruths: tuple[str, ...]
+    seconds: float
+
+    @property
+    def is_true(self) -> bool:
+        return not self.untruths
+
+
+async def play(engine: RealEngine, case: Case, directory: Path) -> Result:
+    """Play `case` in `directory`, which is new."""
+    began = time.monotonic()
+    target = _made(directory)
+    with _small_file_system(target) if case is Case.FULL else _nothing():
+        scene = engine.scene(case, target)
+        async with ReferenceServer(directory / "control-plane", token=TOKEN) as server:
+            agent = make_agent(directory / "host", server.url, daemon="never")
+            try:
+                restore_id = server.start_restore()
+                printed = await asyncio.wait_for(_run(scene, case, server, agent, restore_id), SECONDS_TO_END)
+            finally:
+                agent.kill_all()
+            record = server.document(restore_id)
+            record["errors"]["list"] = server.errors(restore_id)["list"]
+        untruths = _untruths(scene, record, printed)
+    return Result(
+        engine=engine.name,
+        version=engine.version,
+        case=case,
+        expected=scene.expected,
+        reported=_end(record),
+        counters=f"{record['bytes_restored']:,} B, {record['files_restored']:,} files, "
+        f"{record['errors']['count']} errors",
+        untruths=tuple(untruths),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _made(directory: Path) -> Path:
+    target = directory / "target"
+    target.mkdir(parents=True)
+    return target
+
+
+async def _run(scene: Scene, case: Case, server: ReferenceServer, agent: Agent, restore_id: str) -> str:
+    """Run the engine to its end; returns what was printed, in case nothing else is to be learnt."""
+    options: dict[str, Any] = {"environment": dict(scene.environment)}
+    if scene.user:
+        who = pwd.getpwnam(scene.user)
+        options |= {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
+        for path in (agent.directory, *agent.directory.rglob("*")):
+            os.chown(path, who.pw_uid, who.pw_gid)
+    words = ("run", "--restore-id", restore_id, "--grace", "30", *scene.options, "--", *scene.command)
+    process = await agent.start(*words, **options)
+    printed = asyncio.create_task(ended(process))
+
+    def restores() -> bool:
+        document = server.document(restore_id)
+        return printed.done() or (document["state"] == "in_progress" and document["bytes_restored"] > 0)
+
+    if case in {Case.STOPPED, Case.KILLED}:
+        await server.wait_until(restores, within=SECONDS_TO_BEGIN)
+        if case is Case.STOPPED:
+            server.request_stop(restore_id)
+        else:
+            _kill_engine(process.pid)
+    return (await printed).text
+
+
+def _kill_engine(run: int) -> None:
+    """Kill what `run` has started: its child that leads a session."""
+    for stat in all_stats().values():
+        if stat.parent == run and stat.session == stat.pid:
+            os.kill(stat.pid, signal.SIGKILL)
+
+
+def _untruths(scene: Scene, record: Record, printed: str) -> list[str]:
+    found = []
+    if _end(record) != scene.expected:
+        said = record["errors"]["diagnostics"] or printed[-500:]
+        found.append(f"it should be {' '.join(scene.expected)}, and is {' '.join(_end(record))}: {said}")
+    return found + list(scene.untruths(record))
+
+
+def _end(record: Record) -> tuple[str, str]:
+    return record["state"], record["errors"]["reason"]
+
+
+@contextmanager
+def _small_file_system(target: Path) -> Iterator[None]:
+    size = f"size={SMALL_BYTES}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(target)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

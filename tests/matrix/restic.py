@@ -1,0 +1,137 @@
+"""restic, each version that is found."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.engines.real_restic import PASSWORD, binaries
+from tests.matrix.play import SMALL_BYTES
+from tests.matrix.scene import Case, Record, Scene
+from tests.matrix.truth import (
+    amount,
+    counts_are,
+    counts_are_between,
+    diagnostics_say,
+    differences,
+    errors_are_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.engines.real_restic import RealRestic
+
+SOME = "unable_to_process_some_files"
+
+
+def found() -> Sequence[Restic]:
+    """All versions on this machine."""
+    return [Restic(binary) for binary in binaries()]
+
+
+class Restic:
+    name = "restic"
+    cases = frozenset(Case)
+
+    def __init__(self, binary: RealRestic) -> None:
+        self._binary = binary
+        self.version = ".".join(map(str, binary.version))
+        self._tells_counts = binary.speaks_json
+
+    def build(self, directory: Path) -> None:
+        """24 MB in 300 files."""
+        self._source, self._repository = directory / "source", directory / "repository"
+        self._broken = directory / "broken"
+        content = random.Random(0)
+        for folder in range(10):
+            (self._source / f"dir{folder}").mkdir(parents=True)
+            for file in range(30):
+                (self._source / f"dir{folder}" / f"file{file:02}").write_bytes(content.randbytes(80_000))
+        for words in (["init"], ["backup", "."]):
+            self._do(*words, cwd=self._source)
+        subprocess.run(["cp", "-r", str(self._repository), str(self._broken)], check=True)
+        for pack in (path for path in (self._broken / "data").rglob("*") if path.is_file()):
+            pack.chmod(0o600)
+            pack.write_bytes(b"broken" * 1000)
+
+    def scene(self, case: Case, target: Path) -> Scene:  # noqa: PLR0911 - one for each case
+        command = [self._binary.path, "restore", "latest", "--target", str(target)]
+        scene = partial(Scene, environment=self._environment())
+        match case:
+            case Case.WELL:
+                return scene(command, ("completed", ""), partial(self._all_is_there, target))
+            case Case.SOME_FAIL:
+                for name in ("dir1/file03", "dir2/file04"):  # a folder that is not empty is not replaced
+                    (target / name / "in the way").mkdir(parents=True)
+                return scene(command, ("completed_with_errors", SOME), partial(self._two_failed, target))
+            case Case.FULL:
+                return scene(command, ("completed_with_errors", SOME), partial(self._many_failed, target))
+            case Case.BROKEN:
+                broken = {**self._environment(), "RESTIC_REPOSITORY": str(self._broken)}
+                return Scene(command, self._end_of_broken(), self._none_is_there, broken)
+            case Case.PASSWORD:
+                wrong = {**self._environment(), "RESTIC_PASSWORD": "wrong"}
+                return Scene(command, ("failed", "wrong_password"), self._none_is_there, wrong)
+            case Case.STOPPED:
+                return scene(
+                    [*command, "--limit-download", "3000"], ("stopped", "stop_requested"), self._some_is_there
+                )
+            case Case.KILLED:
+                return scene(
+                    [*command, "--limit-download", "3000"], ("failed", "engine_killed"), self._some_is_there
+                )
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "RESTIC_REPOSITORY": str(self._repository),
+            "RESTIC_PASSWORD": PASSWORD,
+            "RESTIC_CACHE_DIR": str(self._repository.parent / "cache"),
+        }
+
+    def _do(self, *words: str, cwd: Path) -> None:
+        environment = {**os.environ, **self._environment()}
+        subprocess.run([self._binary.path, *words], check=True, capture_output=True, cwd=cwd, env=environment)
+
+    def _all_is_there(self, target: Path, record: Record) -> list[str]:
+        return [*differences(self._source, target), *self._counts(record, target)]
+
+    def _two_failed(self, target: Path, record: Record) -> list[str]:
+        names = ("dir1/file03", "dir2/file04")
+        found = [
+            *differences(self._source, target, but_for=names),
+            *errors_are_of(record, [f"/{name}" for name in names]),
+        ]
+        # restic counts what it could not write: the record has to say so.
+        return [
+            *found,
+            *diagnostics_say(record, "include files that failed" if self._tells_counts else "no counts"),
+        ]
+
+    def _many_failed(self, target: Path, record: Record) -> list[str]:
+        there = amount(target)
+        told = {error["type"] for error in record["errors"]["list"]}
+        found = [] if told == {"no_space_left"} else [f"types of errors are {told}"]
+        if record["errors"]["count"] < 1 or there.bytes > SMALL_BYTES:
+            found.append("the target was not full")
+        return found
+
+    def _none_is_there(self, record: Record) -> list[str]:
+        return counts_are(record, bytes=0, files=0) if self._tells_counts else []
+
+    def _some_is_there(self, record: Record) -> list[str]:
+        return counts_are_between(record, bytes=(1, 24_000_000))
+
+    def _end_of_broken(self) -> tuple[str, str]:
+        return "failed", "engine_failed"
+
+    def _counts(self, record: Record, target: Path) -> list[str]:
+        there = amount(target)
+        if not self._tells_counts:
+            return counts_are(record, bytes=there.bytes, within=0.05)
+        # restic counts folders as files.
+        return counts_are(record, bytes=there.bytes, files=there.files + there.folders)
