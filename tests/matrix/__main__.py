@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from tests.matrix.engines import found
+from tests.matrix.engines import NAMES, found
 from tests.matrix.play import Result, play
 from tests.matrix.scene import Case
 
@@ -30,9 +30,7 @@ async def play_all(engines: list[str], cases: list[str], console: Console) -> li
     """Play what is asked for, one after the other: an empty list stands for all."""
     results = []
     with _folder() as folder:
-        for number, engine in enumerate(found()):
-            if engines and engine.name not in engines:
-                continue
+        for number, engine in enumerate(found(engines or NAMES)):
             directory = _made(folder / f"{engine.name}-{engine.version}-{number}")
             engine.build(directory)
             for case in Case:
@@ -80,7 +78,9 @@ def table(results: list[Result]) -> Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
-    parser.add_argument("--engine", action="append", default=[], help="only this one; may be repeated")
+    parser.add_argument(
+        "--engine", action="append", default=[], choices=NAMES, help="only this one; may be repeated"
+    )
     parser.add_argument(
         "--case",
         action="append",

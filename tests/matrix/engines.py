@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
-from tests.matrix import restic
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from tests.matrix.scene import RealEngine
 
+NAMES = ("restic", "borg", "rsync", "rclone", "tar", "pgbackrest", "observe")
 
-def found() -> Iterator[RealEngine]:
-    """Each version of each engine that is found."""
-    for module in (restic,):
+
+def found(names: Collection[str] = NAMES) -> Iterator[RealEngine]:
+    """Each version of each engine that is found; every one has a file here."""
+    for name in names:
+        try:
+            module = importlib.import_module(f"tests.matrix.{name}")
+        except ModuleNotFoundError:
+            continue
         yield from module.found()

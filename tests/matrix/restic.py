@@ -55,9 +55,9 @@ class Restic:
         for words in (["init"], ["backup", "."]):
             self._do(*words, cwd=self._source)
         subprocess.run(["cp", "-r", str(self._repository), str(self._broken)], check=True)
-        for pack in (path for path in (self._broken / "data").rglob("*") if path.is_file()):
-            pack.chmod(0o600)
-            pack.write_bytes(b"broken" * 1000)
+        for index in (self._broken / "index").iterdir():
+            index.chmod(0o600)
+            index.write_bytes(b"broken" * 1000)
 
     def scene(self, case: Case, target: Path) -> Scene:  # noqa: PLR0911 - one for each case
         command = [self._binary.path, "restore", "latest", "--target", str(target)]
@@ -72,7 +72,11 @@ class Restic:
             case Case.FULL:
                 return scene(command, ("completed_with_errors", SOME), partial(self._many_failed, target))
             case Case.BROKEN:
-                broken = {**self._environment(), "RESTIC_REPOSITORY": str(self._broken)}
+                broken = {
+                    **self._environment(),
+                    "RESTIC_REPOSITORY": str(self._broken),
+                    "RESTIC_CACHE_DIR": f"{target}-cache",
+                }
                 return Scene(command, self._end_of_broken(), self._none_is_there, broken)
             case Case.PASSWORD:
                 wrong = {**self._environment(), "RESTIC_PASSWORD": "wrong"}

@@ -48,7 +48,11 @@ def differences(source: Path, restored: Path, *, but_for: Collection[str] = ()) 
 
 
 def counts_are(
-    record: Record, *, bytes: int | None = None, files: int | None = None, within: float = 0
+    record: Record,
+    *,
+    bytes: int | None = None,  # noqa: A002 - the word of the record
+    files: int | None = None,
+    within: float = 0,
 ) -> list[str]:
     """Counters that are not what they should be; `within` is the part by which bytes may be off."""
     found = []
