@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import signal
@@ -43,16 +43,14 @@ class StopCause(StrEnum):
         return "stop_requested" if self is StopCause.CONTROL_PLANE else "stopped_on_host"
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """The engine has opened its repository and restores from now on."""
 
     tells_counts: bool = True
     """False if it will not print how far it is: then bytes and files are observed from outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """Absolute counters; None where the engine does not say.
 
     `bytes_restored` and `total_bytes` are bytes, `files_restored` and `total_files` count files and
@@ -65,8 +63,7 @@ class Progress:
     total_files: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineError:
+class EngineError(NamedTuple):
     """One error the engine printed: of a path, or, with an empty path, of the whole restore."""
 
     path: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
 from agent_reporter.engines.error_types import kind_of
@@ -14,7 +14,7 @@ from agent_reporter.engines.last_words import LastWords
 from agent_reporter.engines.restic_outcome import ENDINGS, Printed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
     from agent_reporter.engines.command_line import Invocation
@@ -31,6 +31,20 @@ _OPTIONS_WITHOUT_VALUE = frozenset(
 )
 _IGNORED_ERROR = re.compile(r"ignoring error for (.*?): (.*)")
 _VERBOSE = '{"message_type":"verbose_status"'
+# A status line as restic writes it, with the fields in its order: most lines are such, and this is the
+# faster way to read them. Whatever looks otherwise is read as the JSON it is.
+_COUNT = r":(\d{1,18}))?"
+_STATUS = re.compile(
+    r'\{"message_type":"status"(?:,"seconds_elapsed":\d+)?,"percent_done":[0-9.e+-]+'
+    rf'(?:,"total_files"{_COUNT}(?:,"files_restored"{_COUNT}(?:,"files_skipped"{_COUNT}(?:,"files_deleted":\d+)?'
+    rf'(?:,"total_bytes"{_COUNT}(?:,"bytes_restored"{_COUNT}(?:,"bytes_skipped"{_COUNT}\}}',
+    re.ASCII,
+)
+_COUNTERS = (
+    *("total_files", "files_restored", "files_skipped"),
+    *("total_bytes", "bytes_restored", "bytes_skipped"),
+)
+_NOTHING = Progress(0, 0)
 _BEGUN = (Begun(),)
 _BEGUN_SILENTLY = (Begun(tells_counts=False),)
 
@@ -80,19 +94,12 @@ def _sub_command(words: Sequence[str]) -> str | None:
     return None
 
 
-class _Counters(NamedTuple):
-    bytes_restored: int
-    files_restored: int
-    total_bytes: int
-    total_files: int
-
-
 class ResticReader:
     """Reads the output of one run of restic. Counters never go down; memory is bounded."""
 
     def __init__(self) -> None:
         self._begun = False
-        self._counters = _Counters(0, 0, 0, 0)
+        self._counters = _NOTHING
         self._errors = 0
         self._skipped_files = 0
         self._has_summary = False
@@ -105,8 +112,13 @@ class ResticReader:
         """Observations from one line, without its line end."""
         if not line.startswith("{"):
             return self._read_text(stream, line)
-        if self._begun and line.startswith(_VERBOSE):
-            return ()
+        if self._begun:
+            if line.startswith(_VERBOSE):
+                return ()
+            status = _STATUS.fullmatch(line)
+            if status is not None:
+                counts = [int(digits) if digits else 0 for digits in status.groups()]
+                return self._read_counters(counts)
         message = parse_object(line)
         if message is None:
             return self._read_text(stream, line)
@@ -117,7 +129,7 @@ class ResticReader:
         """Judge the run after both pipes ended; see `judgement` and `restic_outcome`."""
         printed = Printed(
             errors=self._errors,
-            files_restored=self._counters.files_restored,
+            files_restored=self._counters.files_restored or 0,
             skipped_files=self._skipped_files,
             has_summary=self._has_summary,
             speaks_json=self._speaks_json,
@@ -130,14 +142,14 @@ class ResticReader:
     def _read_message(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         match message.get("message_type"):
             case "status":
-                return self._read_counters(message)
+                return (*self._begin(), *self._read_counters(_counts(message)))
             case "verbose_status":
                 return self._begin()
             case "error":
                 return self._read_error(message)
             case "summary":
                 self._has_summary = True
-                return self._read_counters(message)
+                return (*self._begin(), *self._read_counters(_counts(message)))
             case "exit_error":
                 self._final_message = text(message.get("message")) or self._final_message
         return ()
@@ -148,26 +160,23 @@ class ResticReader:
         self._begun = True
         return how
 
-    def _read_counters(self, message: dict[str, Any]) -> tuple[Observation, ...]:
-        """Status and summary alike. A field that is left out is zero; a total of zero is not known yet."""
-        begun = self._begin()
-        skipped_files = count(message.get("files_skipped"))
-        self._skipped_files = max(self._skipped_files, skipped_files)
-        newest = _Counters(
-            max(count(message.get("bytes_restored")), self._counters.bytes_restored),
-            max(count(message.get("files_restored")), self._counters.files_restored),
-            # What is already there is left out of restic's totals.
-            max(
-                count(message.get("total_bytes")) + count(message.get("bytes_skipped")),
-                self._counters.total_bytes,
-            ),
-            max(count(message.get("total_files")) + skipped_files, self._counters.total_files),
+    def _read_counters(self, counts: Iterable[int]) -> tuple[Progress, ...]:
+        """Status and summary alike: counts in the order of `_COUNTERS`. A total of zero is not known yet."""
+        total_files, files_restored, files_skipped, total_bytes, bytes_restored, bytes_skipped = counts
+        known = self._counters
+        self._speaks_json = True
+        self._skipped_files = max(self._skipped_files, files_skipped)
+        # What is already there is left out of restic's totals.
+        newest = Progress(
+            _larger(bytes_restored, known.bytes_restored),
+            _larger(files_restored, known.files_restored),
+            _larger(total_bytes + bytes_skipped, known.total_bytes) or None,
+            _larger(total_files + files_skipped, known.total_files) or None,
         )
-        if newest == self._counters:
-            return begun
+        if newest == known:
+            return ()
         self._counters = newest
-        total_bytes, total_files = newest.total_bytes or None, newest.total_files or None
-        return (*begun, Progress(newest.bytes_restored, newest.files_restored, total_bytes, total_files))
+        return (newest,)
 
     def _read_error(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         inner = message.get("error")
@@ -193,3 +202,12 @@ class ResticReader:
             self._final_message = words
         self._last_words.add(line)
         return ()
+
+
+def _larger(new: int, old: int | None) -> int:
+    return new if old is None or new > old else old
+
+
+def _counts(message: dict[str, Any]) -> Iterator[int]:
+    """The counters of a message in restic's order. A field that is left out is zero."""
+    return (count(message.get(field)) for field in _COUNTERS)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.benchmarks import hot_path
+from tests.benchmarks import hot_path, parsing, restore
 from tests.benchmarks.rounds import FULL, QUICK
 
-GROUPS = {"hot_path": hot_path.run}
+GROUPS = {"hot_path": hot_path.run, "parsing": parsing.run, "restore": restore.run}
 
 
 def main() -> int:

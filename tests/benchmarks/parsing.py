@@ -1,0 +1,113 @@
+"""Reading an engine's output: the cost of a line, beside `json.loads` alone on the same lines.
+
+A pass feeds every recorded run of an engine that is long enough to a reader of its own, in chunks as a pipe
+gives them, split and read as the product does it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import partial
+from statistics import median
+from typing import TYPE_CHECKING
+
+from agent_reporter.engines.adapter import Stream
+from agent_reporter.engines.catalogue import OWN
+from agent_reporter.engines.fields import parse_object
+from agent_reporter.engines.lines import LineSplitter
+from tests.benchmarks.rounds import Contestant, measure, print_rows
+from tests.engines.captures import names, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent_reporter.engines.adapter import Adapter
+    from tests.benchmarks.rounds import Effort
+
+LINES_A_SECOND = 100_000
+CHUNK_BYTES = 65_536
+MIN_LINES = 50
+"""Runs that are shorter tell nothing of what a line costs."""
+
+Recording = list[tuple[Stream, bytes]]
+
+
+def run(effort: Effort) -> bool:
+    """Measure and print; returns whether every reader had every line."""
+    are_read = [_measure_one(adapter, effort) for adapter in OWN]
+    return all(are_read)
+
+
+def _measure_one(adapter: Adapter, effort: Effort) -> bool:
+    recordings = [_chunks(adapter.name, name) for name in names(adapter.name)]
+    recordings = [recording for recording in recordings if len(_lines(recording)) >= MIN_LINES]
+    lines = [line for recording in recordings for line in _lines(recording)]
+    objects = [line for line in lines if parse_object(line) is not None]
+    reading = f"{adapter.name}: split and read"
+    rows = measure(
+        [
+            Contestant(
+                "json.loads on the lines that are JSON", partial(_parse, objects) if objects else None
+            ),
+            Contestant(reading, partial(_read, adapter, recordings, len(lines))),
+        ],
+        effort,
+    )
+    if not objects:
+        rows = rows[1:]
+    print_rows(f"{adapter.name}: one line of {len(lines)}, of which {len(objects)} are JSON", rows)
+    cores = median(rows[-1].costs) * LINES_A_SECOND / 1e9
+    print(f"{adapter.name}: {cores:.2f} of a core at {LINES_A_SECOND:,} lines a second")
+    return _pass(adapter, recordings) == len(lines)
+
+
+def _chunks(engine: str, name: str) -> Recording:
+    return [
+        (stream, content[start : start + CHUNK_BYTES])
+        for stream in Stream
+        for content in [recorded(engine, name, stream)]
+        for start in range(0, len(content), CHUNK_BYTES)
+    ]
+
+
+def _lines(recording: Recording) -> list[str]:
+    splitters = {stream: LineSplitter() for stream in Stream}
+    lines = [line for stream, chunk in recording for line in splitters[stream].feed(chunk)]
+    return lines + [line for splitter in splitters.values() for line in splitter.flush()]
+
+
+def _pass(adapter: Adapter, recordings: Sequence[Recording]) -> int:
+    """Read all recordings once; returns how many lines they had."""
+    count = 0
+    for recording in recordings:
+        reader = adapter.reader()
+        splitters = {stream: LineSplitter() for stream in Stream}
+        for stream, chunk in recording:
+            lines = splitters[stream].feed(chunk)
+            count += len(lines)
+            for line in lines:
+                for _ in reader.read_line(stream, line):
+                    pass
+        for stream, splitter in splitters.items():
+            for line in splitter.flush():
+                count += 1
+                reader.read_line(stream, line)
+    return count
+
+
+def _read(adapter: Adapter, recordings: Sequence[Recording], lines_a_pass: int, calls: int) -> float:
+    passes = -(-calls // lines_a_pass)
+    begun = time.perf_counter()
+    for _ in range(passes):
+        _pass(adapter, recordings)
+    return (time.perf_counter() - begun) * calls / (passes * lines_a_pass)
+
+
+def _parse(lines: Sequence[str], calls: int) -> float:
+    passes = -(-calls // len(lines))
+    begun = time.perf_counter()
+    for _ in range(passes):
+        for line in lines:
+            json.loads(line)
+    return (time.perf_counter() - begun) * calls / (passes * len(lines))
