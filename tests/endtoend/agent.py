@@ -44,10 +44,13 @@ class Agent:
         return self.directory / "spool"
 
     async def start(self, *words: str, **options: Any) -> asyncio.subprocess.Process:
+        return await self.start_other(sys.executable, "-m", "agent_reporter.cli.main", *words, **options)
+
+    async def start_other(self, *command: str, **options: Any) -> asyncio.subprocess.Process:
+        """Start a program that comes to call `agent-reporter`."""
         environment = self.environment | options.pop("environment", {})
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "agent_reporter.cli.main"),
-            *words,
+            *command,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=options.pop("stdout", asyncio.subprocess.PIPE),

@@ -286,3 +286,16 @@ async def test_a_stop_after_the_engines_own_end_does_not_change_how_it_ended(
     assert (await ended(process)).status == 3
     document = server.document(restore_id)
     assert (document["state"], document["errors"]["reason"]) == ("failed", "engine_failed")
+
+
+async def test_descriptors_that_run_was_given_are_the_engines_and_no_others(
+    agent: Agent, server: ReferenceServer
+) -> None:
+    read, write = os.pipe()
+    os.write(write, b"a passphrase")
+    os.close(write)
+    lists = f"cat /proc/self/fd/{read}; ls /proc/self/fd | wc -l"
+    ended = await agent.run(server.start_restore(), "sh", "-c", lists, pass_fds=[read])
+    os.close(read)
+    # The three standard ones, the one that was given, and that of `ls` itself.
+    assert ended.out.decode() == "a passphrase5\n"

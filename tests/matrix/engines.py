@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tests.matrix.scene import RealEngine
 
-NAMES = ("restic", "borg", "rsync", "rclone", "tar", "pgbackrest", "observe")
+NAMES = ("restic", "borg", "rsync", "rclone", "tar", "pgbackrest", "observe", "borgmatic")
 
 
 def found(names: Collection[str] = NAMES) -> Iterator[RealEngine]:

@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sysconfig
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,8 +91,12 @@ async def _run(scene: Scene, case: Case, server: ReferenceServer, agent: Agent, 
         options |= {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
         for path in (agent.directory, *agent.directory.rglob("*")):
             os.chown(path, who.pw_uid, who.pw_gid)
-    words = ("run", "--restore-id", restore_id, "--grace", "30", *scene.options, "--", *scene.command)
-    process = await agent.start(*words, **options)
+    if scene.calls_run:
+        words = ("run", "--restore-id", restore_id, "--grace", "30", *scene.options, "--", *scene.command)
+        process = await agent.start(*words, **options)
+    else:
+        options["environment"] |= {"RESTORE_ID": restore_id, "PATH": _path_with_agent()}
+        process = await agent.start_other(*scene.command, **options)
     printed = asyncio.create_task(ended(process))
 
     def restores() -> bool:
@@ -106,6 +111,10 @@ async def _run(scene: Scene, case: Case, server: ReferenceServer, agent: Agent, 
         elif not printed.done():
             server.request_stop(restore_id)
     return (await printed).text
+
+
+def _path_with_agent() -> str:
+    return f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
 
 
 def _kill_engine(run: int) -> None:

@@ -39,6 +39,8 @@ class Scene:
     """Beside that of the test."""
     options: Sequence[str] = ()
     """Of `run`."""
+    calls_run: bool = True
+    """False if the command itself comes to call `run`, with RESTORE_ID, by a recipe of `config/`."""
     user: str = ""
     """Whom the engine and `run` run as; "" for the user of the test."""
 

@@ -93,7 +93,13 @@ def _execute(
         raise EngineNotStartedError("There is no command: name the engine and its arguments.", NOT_FOUND)
     try:
         return subprocess.Popen(  # noqa: S603 - running what the user asks for is the purpose
-            command, env=environment, stdout=out_end, stderr=err_end, start_new_session=True
+            command,
+            env=environment,
+            stdout=out_end,
+            stderr=err_end,
+            start_new_session=True,
+            # What we open closes at exec; what we were given, such as a passphrase's pipe, is the engine's.
+            close_fds=False,
         )
     except FileNotFoundError as error:
         raise EngineNotStartedError(
