@@ -181,12 +181,13 @@ class ResticReader:
     def _read_error(self, message: dict[str, Any]) -> tuple[Observation, ...]:
         inner = message.get("error")
         description = text(inner.get("message") if isinstance(inner, dict) else inner)
-        return self._error(path(message.get("item")), description, text(message.get("during")))
+        error = self._error(path(message.get("item")), description, text(message.get("during")))
+        return (*self._begin(), *error)
 
-    def _error(self, item: str, description: str, details: str) -> tuple[Observation, ...]:
+    def _error(self, item: str, description: str, details: str) -> tuple[EngineError, ...]:
         self._errors += 1
         kind = kind_of(description)
-        return (*self._begin(), EngineError(item, kind.type, description, kind.code, details))
+        return (EngineError(item, kind.type, description, kind.code, details),)
 
     def _read_text(self, stream: Stream, line: str) -> tuple[Observation, ...]:
         """Plain lines: all there is of 0.14, and what later versions print beside their JSON."""

@@ -13,10 +13,17 @@ MAX_DIAGNOSTICS_BYTES = 4096
 
 _SHELL_SIGNAL_BASE = 128
 _PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]{0,256}:)[^/@\s]{1,1024}@")
+_MAX_CREDENTIALS_CHARACTERS = 1300
 
 
 def clean(text: str, limit: int) -> str:
-    """At most `limit` characters of `text`; what cannot be encoded as UTF-8 becomes a question mark."""
+    """At most `limit` characters of `text`, without passwords of URLs.
+
+    What cannot be encoded as UTF-8 becomes a question mark.
+    """
+    text = text[: limit + _MAX_CREDENTIALS_CHARACTERS]
+    if "://" in text:  # before the cut, which may leave half of a password behind
+        text = _PASSWORD_IN_URL.sub(r"\1***@", text)
     text = text[:limit]
     if text.isascii():
         return text
@@ -26,7 +33,7 @@ def clean(text: str, limit: int) -> str:
 def diagnostics(sentences: Iterable[str]) -> str:
     """`sentences` joined with spaces, cut to 4 KiB of UTF-8."""
     text = " ".join(filter(None, (sentence.strip() for sentence in sentences)))
-    text = _PASSWORD_IN_URL.sub(r"\1***@", clean(text, 4 * MAX_DIAGNOSTICS_BYTES))
+    text = clean(text, 4 * MAX_DIAGNOSTICS_BYTES)
     encoded = text.encode("utf-8")
     if len(encoded) <= MAX_DIAGNOSTICS_BYTES:
         return text

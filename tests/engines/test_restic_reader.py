@@ -210,6 +210,23 @@ def test_passwords_in_urls_do_not_get_into_the_diagnostics() -> None:
     assert "me:***@host" in outcome.diagnostics
 
 
+@pytest.mark.parametrize("length", range(2000, 2080, 3))
+def test_a_password_that_a_cut_goes_through_is_not_left_in_half(length: int) -> None:
+    reader = Restic().reader()
+    reader.read_line(Stream.ERR, "x" * length + "rest:https://me:secret@host/repo")
+    assert "sec" not in reader.outcome(1, None).diagnostics
+
+
+def test_a_version_that_tells_no_counts_is_known_whichever_stream_comes_first() -> None:
+    reader = Restic().reader()
+    lines = [
+        (Stream.ERR, "ignoring error for /a: open: permission denied"),
+        (Stream.OUT, "restoring <Snapshot 1> to /t"),
+    ]
+    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
+    assert [each for each in observations if isinstance(each, Begun)] == [Begun(tells_counts=False)]
+
+
 def test_the_end_of_a_very_talkative_run_is_still_bounded() -> None:
     reader = Restic().reader()
     for number in range(10_000):
