@@ -53,7 +53,7 @@ async def play(engine: RealEngine, case: Case, directory: Path) -> Result:
     began = time.monotonic()
     target = _made(directory)
     with _small_file_system(target) if case is Case.FULL else _nothing():
-        scene = engine.scene(case, target)
+        scene = await asyncio.to_thread(engine.scene, case, target)
         async with ReferenceServer(directory / "control-plane", token=TOKEN) as server:
             agent = make_agent(directory / "host", server.url, daemon="never")
             try:
@@ -63,7 +63,7 @@ async def play(engine: RealEngine, case: Case, directory: Path) -> Result:
                 agent.kill_all()
             record = server.document(restore_id)
             record["errors"]["list"] = server.errors(restore_id)["list"]
-        untruths = _untruths(scene, record, printed)
+        untruths = await asyncio.to_thread(_untruths, scene, record, printed)
     return Result(
         engine=engine.name,
         version=engine.version,
