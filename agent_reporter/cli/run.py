@@ -19,10 +19,13 @@ from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.engines.adapter import StopCause, Stream
 from agent_reporter.engines.catalogue import AUTO, choose, own_names, to_start
 from agent_reporter.engines.command_line import taken_apart
+from agent_reporter.engines.observe import Observe, error_pattern
+from agent_reporter.engines.running.lookout import Lookout
 from agent_reporter.engines.running.process import EngineProcess
 from agent_reporter.engines.running.scripts import read_script
 from agent_reporter.engines.running.spawn import EngineNotStartedError
 from agent_reporter.engines.running.supervision import STOPPING_SIGNALS, Supervision
+from agent_reporter.engines.running.target_folder import checked_target
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.log_output import configure
 from agent_reporter.model.exchange import Ending, Exchange
@@ -32,8 +35,11 @@ from agent_reporter.reporter import Reporter
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from agent_reporter.engines.adapter import Adapter
     from agent_reporter.job import Job
     from agent_reporter.settings import Settings
 
@@ -73,6 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the engine gets to stop by itself before it is killed (default: 60)",
     )
     parser.add_argument(
+        "--target",
+        metavar="DIR",
+        help="the folder that COMMAND restores to. Of an engine that tells no counts itself, the files that "
+        "were changed there since the start are counted; without it, the bytes that its processes write. "
+        "Not used for an engine that tells its counts",
+    )
+    parser.add_argument(
+        "--error-lines",
+        metavar="REGEX",
+        help="each line on stderr in which this is found is an error, of the file that (?P<path>...) in it "
+        "is; a restore with errors is never completed. Not used for an engine that is known (default: none)",
+    )
+    parser.add_argument(
         "--as-is",
         action="store_true",
         help="start COMMAND unchanged and show no bar: restic is not asked for JSON, and tells no counts",
@@ -89,7 +108,16 @@ def run(args: argparse.Namespace) -> int:
     try:
         restore_id = checked_restore_id(args.restore_id)
         settings = load_settings(args)
-        one = Run(restore_id, command, settings, engine=args.engine, grace=args.grace, as_is=args.as_is)
+        one = Run(
+            restore_id,
+            command,
+            settings,
+            engine=args.engine,
+            grace=args.grace,
+            as_is=args.as_is,
+            target=None if args.target is None else checked_target(args.target),
+            error_lines=None if args.error_lines is None else error_pattern(args.error_lines),
+        )
         return asyncio.run(one.go())
     except AgentReporterError as problem:
         return say(problem, NOT_RUN)
@@ -107,12 +135,16 @@ class Run:
         engine: str,
         grace: float,
         as_is: bool,
+        target: Path | None,
+        error_lines: re.Pattern[str] | None,
     ) -> None:
         self._restore_id = restore_id
         self._settings = settings
         self._grace = grace
+        self._lookout = Lookout(target)
         invocation = taken_apart(command, read_script)
-        self._adapter = choose(engine, invocation)
+        adapter = choose(engine, invocation, self._say)
+        self._adapter: Adapter = Observe(error_lines) if isinstance(adapter, Observe) else adapter
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
             self._command, self._environment = to_start(self._adapter, invocation, os.environ)
@@ -149,7 +181,8 @@ class Run:
             from agent_reporter.cli.bar import Bar  # noqa: PLC0415 - only a terminal needs it
 
             bar = Bar(job, lambda: reporter.exchange(job))
-        supervision = Supervision(job, self._adapter, self._grace, None if bar is None else bar.show)
+        show = None if bar is None else bar.show
+        supervision = Supervision(job, self._adapter, self._lookout, self._grace, show)
         self._supervision = supervision
         for number in self._early_signals:
             supervision.pass_on(number)
@@ -184,6 +217,7 @@ class Run:
                 on_line=supervision.read_line,
                 sinks={} if self._has_bar else {Stream.OUT: 1, Stream.ERR: 2},
                 warn=self._say,
+                at_exit=self._lookout.look_at_exit,
             )
         except EngineNotStartedError as problem:
             await in_thread(

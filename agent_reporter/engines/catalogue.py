@@ -8,12 +8,17 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Adapter
+from agent_reporter.engines.borg import Borg
 from agent_reporter.engines.observe import Observe
+from agent_reporter.engines.pgbackrest import PgBackRest
+from agent_reporter.engines.rclone import Rclone
 from agent_reporter.engines.restic import Restic
+from agent_reporter.engines.rsync import Rsync
+from agent_reporter.engines.tar import Tar
 from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from importlib.metadata import EntryPoint
 
     from agent_reporter.engines.command_line import Invocation
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 GROUP = "agent_reporter.engines"
 """The entry points under which other packages name their adapters."""
-OWN: tuple[Adapter, ...] = (Restic(),)
+OWN: tuple[Adapter, ...] = (Restic(), Borg(), Rsync(), Rclone(), Tar(), PgBackRest())
 FALLBACK: Adapter = Observe()
 
 _logger = logging.getLogger(__name__)
@@ -32,14 +37,16 @@ def own_names() -> list[str]:
     return [adapter.name for adapter in (*OWN, FALLBACK)]
 
 
-def choose(name: str, invocation: Invocation) -> Adapter:
+def choose(name: str, invocation: Invocation, warn: Callable[[str], None] = _logger.warning) -> Adapter:
     """The adapter called `name`, or, for "auto", the first that recognises the command.
 
-    Our own are asked first. Raises ConfigurationError for a name that is not known, and for an adapter of
+    Our own are asked first; what is wrong with another package's is a sentence for `warn`, and that one is
+    passed over. Raises ConfigurationError for a name that is not known, and for an adapter of
     another package that cannot be loaded and is asked for by name.
     """
     if name == AUTO:
-        return next((adapter for adapter in _all() if adapter.recognises(invocation)), FALLBACK)
+        found = (adapter for adapter in _all(warn) if _recognised(adapter, invocation, warn))
+        return next(found, FALLBACK)
     for adapter in (*OWN, FALLBACK):
         if adapter.name == name:
             return adapter
@@ -62,14 +69,23 @@ def to_start(
     return invocation.with_arguments(arguments), variables
 
 
-def _all() -> Iterator[Adapter]:
+def _recognised(adapter: Adapter, invocation: Invocation, warn: Callable[[str], None]) -> bool:
+    """Whether the command is the adapter's. One that raises must not keep a restore from its start."""
+    try:
+        return adapter.recognises(invocation)
+    except Exception as problem:  # noqa: BLE001 - any error means that it cannot say
+        warn(f"The engine {adapter.name!r} raised {problem!r} about the command. It is passed over.")
+        return False
+
+
+def _all(warn: Callable[[str], None]) -> Iterator[Adapter]:
     """Ours, then those of other packages that can be loaded."""
     yield from OWN
     for entry_point in _others().values():
         try:
             yield _loaded(entry_point)
         except ConfigurationError as problem:
-            _logger.warning("%s It is passed over.", problem)
+            warn(f"{problem} It is passed over.")
 
 
 @cache
@@ -84,7 +100,7 @@ def _loaded(entry_point: EntryPoint) -> Adapter:
     source = f"The engine {entry_point.name!r}, {entry_point.value}"
     try:
         adapter = entry_point.load()()
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise ConfigurationError(
             f"{source}, cannot be loaded: {problem!r}. Mend or remove the package that it is in."
         ) from problem

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
-from agent_reporter.engines.adapter import Stream
+from agent_reporter.engines.adapter import EngineError, Stream
+from agent_reporter.engines.error_types import kind_of
+from agent_reporter.engines.fields import MAX_PATH_CHARACTERS, path, text
 from agent_reporter.engines.judgement import Endings, Evidence, judge
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,14 +21,38 @@ if TYPE_CHECKING:
 
 ENDINGS = Endings(engine="The engine")
 
+MAX_SEARCHED_CHARACTERS = MAX_PATH_CHARACTERS
+"""As much of a line is searched: what comes then costs time, and says no more."""
+
+
+def error_pattern(pattern: str) -> re.Pattern[str]:
+    """The lines on stderr that tell of an error; raises ConfigurationError for what is no such pattern."""
+    try:
+        compiled = re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as problem:
+        raise ConfigurationError(
+            f"--error-lines {pattern!r:.200} is no regular expression: {problem}. Write it as Python's re "
+            "has it."
+        ) from problem
+    if compiled.search(""):
+        raise ConfigurationError(
+            f"--error-lines {pattern!r:.200} is found in every line, also in an empty one. Name what only "
+            "the lines of errors hold, such as '^ERROR: '."
+        )
+    return compiled
+
 
 class Observe:
-    """A program that nothing more is known of."""
+    """A program that nothing more is known of than, perhaps, how the lines look that tell of its errors."""
 
     name = "observe"
     stop_signal = signal.SIGTERM
     begins_at_once = True
     tells_counts = False
+
+    def __init__(self, error_lines: re.Pattern[str] | None = None) -> None:
+        """`error_lines` is searched for in each line of stderr; its group `path` is what failed."""
+        self._error_lines = error_lines
 
     def recognises(self, invocation: Invocation) -> bool:
         """Any command at all."""
@@ -38,21 +66,37 @@ class Observe:
 
     def reader(self) -> ObserveReader:
         """A reader for one run."""
-        return ObserveReader()
+        return ObserveReader(self._error_lines)
 
 
 class ObserveReader:
-    """Keeps the last lines of stderr, for the diagnostics of a failure."""
+    """Finds errors on stderr, and keeps its last lines, for the diagnostics of a failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, error_lines: re.Pattern[str] | None) -> None:
+        self._error_lines = error_lines
+        self._errors = 0
         self._last_words = LastWords()
 
     def read_line(self, stream: Stream, line: str) -> Iterable[Observation]:
-        """Observe nothing."""
-        if stream is Stream.ERR:
-            self._last_words.add(line)
-        return ()
+        """An error, if the line tells of one."""
+        if stream is Stream.OUT:
+            return ()
+        self._last_words.add(line)
+        if self._error_lines is None:
+            return ()
+        found = self._error_lines.search(line, 0, MAX_SEARCHED_CHARACTERS)
+        return () if found is None else (self._error(found, line),)
 
     def outcome(self, returncode: int, stop: StopCause | None) -> Outcome:
-        """Completed for exit status 0, also when a stop came too late; else stopped or failed."""
-        return judge(ENDINGS, Evidence(context=str(self._last_words)), returncode, stop)
+        """Judge the run by its exit status, and one that succeeded by its errors, too; see `judgement`.
+
+        A program that fails may have gone through to its end past those errors, but it does not say so.
+        """
+        evidence = Evidence(errors=self._errors, context=str(self._last_words))
+        return judge(ENDINGS, evidence, returncode, stop)
+
+    def _error(self, found: re.Match[str], line: str) -> EngineError:
+        self._errors += 1
+        description = text(line).strip()
+        kind = kind_of(description)
+        return EngineError(path(found.groupdict().get("path")), kind.type, description, kind.code)

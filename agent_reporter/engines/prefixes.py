@@ -40,6 +40,20 @@ PREFIXES: dict[str, Prefix] = {
     "ionice": Prefix("cn", frozenset({"--class", "--classdata"})),
     "nohup": Prefix(),
     "stdbuf": Prefix("ioe", frozenset({"--input", "--output", "--error"})),
+    "runuser": Prefix(
+        "ugGwsT", frozenset({"--user", "--group", "--supp-group", "--whitelist-environment", "--shell"})
+    ),
+    "setpriv": Prefix(
+        "",
+        frozenset(
+            (
+                *("--reuid", "--regid", "--ruid", "--rgid", "--euid", "--egid", "--groups", "--inh-caps"),
+                *("--ambient-caps", "--bounding-set", "--securebits", "--pdeathsig", "--selinux-label"),
+            )
+        ),
+    ),
+    "setsid": Prefix(),
+    "taskset": Prefix(operands=1),
     "timeout": Prefix("ks", frozenset({"--kill-after", "--signal"}), operands=1),
 }
 

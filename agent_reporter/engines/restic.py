@@ -170,8 +170,8 @@ class ResticReader:
         newest = Progress(
             _larger(bytes_restored, known.bytes_restored),
             _larger(files_restored, known.files_restored),
-            _larger(total_bytes + bytes_skipped, known.total_bytes) or None,
-            _larger(total_files + files_skipped, known.total_files) or None,
+            _larger(count(total_bytes + bytes_skipped), known.total_bytes) or None,
+            _larger(count(total_files + files_skipped), known.total_files) or None,
         )
         if newest == known:
             return ()

@@ -33,7 +33,7 @@ _LISTED_ERRORS = re.compile(r"There were \d+ errors")
 _CANCELLED = re.compile(r"context canceled|interrupted", re.IGNORECASE)
 
 _COUNTS_LIE = "The counts of files and bytes include files that failed."
-_NO_COUNTS = "This version of restic prints no counts, so how much was restored is not known."
+_NO_COUNTS = "This version of restic prints no counts."
 _LEFT_INCOMPLETE = "A file it was writing may have its full size and still be incomplete."
 _UNVERIFIED = "The files were written, but what was to follow, such as their verification, was cut short."
 

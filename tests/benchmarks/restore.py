@@ -1,4 +1,7 @@
-"""A whole restore: restic through `run`, beside restic alone, in pairs that take turns in which comes first."""
+"""A whole restore: restic through `run`, beside restic alone, in pairs that take turns in which comes first.
+
+TMPDIR says where: on a file system in memory, what a disk does besides does not count.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def run(effort: Effort) -> bool:
         print(f"{REPORTED} / {BARE}: restic 0.16 or later is {NOT_INSTALLED}")
         return True
     size = LARGE if effort is FULL else SMALL
-    with tempfile.TemporaryDirectory(prefix="agent-reporter-benchmark-", dir="/var/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="agent-reporter-benchmark-") as name:
         restic = versions[-1]
         repository = make_repository(Path(name), restic, files=size.files, file_bytes=size.file_bytes)
         pairs, are_true = _pairs(Path(name), restic, repository, size.pairs)

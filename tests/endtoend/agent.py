@@ -28,7 +28,7 @@ class Ended:
 
     @property
     def text(self) -> str:
-        return self.out.decode() + self.err.decode()
+        return (self.out + self.err).decode("utf-8", "replace")
 
 
 @dataclass

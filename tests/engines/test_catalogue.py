@@ -86,7 +86,10 @@ def test_an_adapter_can_be_chosen_by_name_whatever_the_command() -> None:
 
 
 def test_an_unknown_engine_is_refused_with_the_names_of_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"no engine called 'tape'.*auto, restic, observe"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"no engine called 'tape'.*auto, restic, borg, rsync, rclone, tar, pgbackrest, observe",
+    ):
         choose("tape", taken_apart([]))
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import signal
 import subprocess
 import sysconfig
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent_reporter.processes import all_stats
 from agent_reporter.reference import ReferenceServer
@@ -19,7 +18,7 @@ from tests.endtoend.agent import TOKEN, Agent, ended, make_agent
 from tests.matrix.scene import Case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.matrix.scene import RealEngine, Record, Scene
@@ -85,18 +84,13 @@ def _made(directory: Path) -> Path:
 
 async def _run(scene: Scene, case: Case, server: ReferenceServer, agent: Agent, restore_id: str) -> str:
     """Run the engine to its end; returns what was printed, in case nothing else is to be learnt."""
-    options: dict[str, Any] = {"environment": dict(scene.environment)}
-    if scene.user:
-        who = pwd.getpwnam(scene.user)
-        options |= {"user": who.pw_uid, "group": who.pw_gid, "extra_groups": []}
-        for path in (agent.directory, *agent.directory.rglob("*")):
-            os.chown(path, who.pw_uid, who.pw_gid)
+    environment = dict(scene.environment)
     if scene.calls_run:
-        words = ("run", "--restore-id", restore_id, "--grace", "30", *scene.options, "--", *scene.command)
-        process = await agent.start(*words, **options)
+        words = ("run", "--restore-id", restore_id, "--grace", "30", *scene.options, "--", *_as_user(scene))
+        process = await agent.start(*words, environment=environment)
     else:
-        options["environment"] |= {"RESTORE_ID": restore_id, "PATH": _path_with_agent()}
-        process = await agent.start_other(*scene.command, **options)
+        environment |= {"RESTORE_ID": restore_id, "PATH": _path_with_agent()}
+        process = await agent.start_other(*scene.command, environment=environment)
     printed = asyncio.create_task(ended(process))
 
     def restores() -> bool:
@@ -111,6 +105,12 @@ async def _run(scene: Scene, case: Case, server: ReferenceServer, agent: Agent, 
         elif not printed.done():
             server.request_stop(restore_id)
     return (await printed).text
+
+
+def _as_user(scene: Scene) -> Sequence[str]:
+    if not scene.user:
+        return scene.command
+    return ["setpriv", f"--reuid={scene.user}", f"--regid={scene.user}", "--clear-groups", *scene.command]
 
 
 def _path_with_agent() -> str:

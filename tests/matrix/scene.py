@@ -42,7 +42,7 @@ class Scene:
     calls_run: bool = True
     """False if the command itself comes to call `run`, with RESTORE_ID, by a recipe of `config/`."""
     user: str = ""
-    """Whom the engine and `run` run as; "" for the user of the test."""
+    """Whom the engine runs as; "" for the user of the test, whom `run` runs as in any case."""
 
 
 class RealEngine(Protocol):

@@ -43,6 +43,8 @@ class Patience:
     """For the pipes to end after the engine did: something it started may hold them open."""
     drain_seconds: float = 30.0
     """For the sinks to take the rest; in a stop it is `eof_seconds`."""
+    reap_seconds: float = 0.2
+    """For what an engine left behind to be reaped after its end; what goes on to run is left alone."""
     leftovers_seconds: float = 5.0
     """For what an engine left behind to end after SIGTERM."""
     kill_seconds: float = 10.0
@@ -76,12 +78,14 @@ class EngineProcess:
         patience: Patience,
         sleep: Callable[[float], Awaitable[None]],
         warn: Callable[[str], None],
+        at_exit: Callable[[ProcessTree], None],
     ) -> None:
         """Use `start`."""
         self._process = spawned.process
         self.identity = spawned.identity
         self._tree = ProcessTree(spawned.identity)
         self._on_line = on_line
+        self._at_exit = at_exit
         self._patience = patience
         self._sleep = sleep
         self._warn = aside(warn)
@@ -111,11 +115,13 @@ class EngineProcess:
         patience: Patience | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         warn: Callable[[str], None] = _logger.warning,
+        at_exit: Callable[[ProcessTree], None] = lambda _: None,
     ) -> EngineProcess:
         """Start `command` and read what it prints.
 
         `on_line` gets each line in a thread, never two at once; what it raises is warned of once. `sinks`
         get the same bytes as the engine printed; `warn` gets sentences for a person, from any thread.
+        `at_exit` is called in a thread when the engine has ended and waits to be reaped, and has to be quick.
         Raises EngineNotStartedError.
         """
         spawned = await in_thread(
@@ -128,12 +134,23 @@ class EngineProcess:
             patience=patience or Patience(),
             sleep=sleep,
             warn=warn,
+            at_exit=at_exit,
         )
 
     @property
     def pid(self) -> int:
         """The engine's process id, which is its process group and its session as well."""
         return self.identity.pid
+
+    @property
+    def tree(self) -> ProcessTree:
+        """The engine and all that descends from it."""
+        return self._tree
+
+    @property
+    def printed_bytes(self) -> int:
+        """How much of its output was read so far."""
+        return sum(pump.read_bytes for pump in self._pumps)
 
     @property
     def has_exited(self) -> bool:
@@ -246,7 +263,8 @@ class EngineProcess:
                 self._warn(
                     f"{pump.dropped_bytes} bytes of the engine's {pump.stream} could not be passed on."
                 )
-        await self._living()  # reaps what it left behind
+        # Reaps what it left behind: that closes its pipes before it is a zombie, so it may take a moment.
+        await self._until_gone(self._patience.reap_seconds)
         return self._exited.result()
 
     async def _first_of(self, seconds: float, *futures: asyncio.Future[int] | asyncio.Future[None]) -> None:
@@ -281,6 +299,10 @@ class EngineProcess:
         """Wait in a thread for the engine's end, leaving it to the loop to reap it."""
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            self._at_exit(self._tree)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine has to be reaped
+            self._warn(f"The engine could not be looked at after its end: {error!r}.")
         call_in_loop(self._loop, self._reap)
 
     def _reap(self) -> None:

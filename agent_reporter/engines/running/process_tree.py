@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,20 @@ class ProcessTree:
     def __init__(self, engine: ProcessIdentity) -> None:
         self._engine = engine
         self._known: frozenset[ProcessIdentity] = frozenset({engine})
+        self._one_look_at_a_time = threading.Lock()
+
+    def members(self) -> list[ProcessStat]:
+        """Who of the tree is there now, also those that ended and are not reaped. Remembers them."""
+        with self._one_look_at_a_time:
+            members = _members(all_stats(), self._engine, self._known, os.getpid())
+            self._known = frozenset(stat.identity for stat in members) | {self._engine}
+            return members
 
     def living(self) -> frozenset[ProcessIdentity]:
         """Who of the tree runs now. Remembers them, and reaps those that ended as orphans."""
-        stats = all_stats()
-        members = _members(stats, self._engine, self._known, os.getpid())
+        members = self.members()
         self._reap(members)
-        living = frozenset(stat.identity for stat in members if not stat.has_ended)
-        self._known = living | {self._engine}
-        return living
+        return frozenset(stat.identity for stat in members if not stat.has_ended)
 
     def signal(self, number: signal.Signals) -> Signalled:
         """Signal everybody who runs now."""

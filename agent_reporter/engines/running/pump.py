@@ -47,6 +47,8 @@ class Pump:
         self._warn = warn
         self._queue = queue or ByteQueue()
         self._wake_source, self._wake = os.pipe()
+        self.read_bytes = 0
+        """Bytes that came through so far."""
         self.read_to_end: asyncio.Future[None] = self._loop.create_future()
         """Done when nothing more will be read, and all lines have been shown."""
         self.drained: asyncio.Future[None] = self._loop.create_future()
@@ -100,7 +102,9 @@ class Pump:
         """What the pipe holds, waiting for it; nothing at its end, or when reading was given up."""
         if any(descriptor == self._wake_source for descriptor, _ in poller.poll()):
             return b""
-        return os.read(self._source, CHUNK_BYTES)
+        chunk = os.read(self._source, CHUNK_BYTES)
+        self.read_bytes += len(chunk)
+        return chunk
 
     def _reading_has_ended(self) -> None:
         self.give_up_reading()

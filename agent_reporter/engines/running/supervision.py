@@ -6,9 +6,10 @@ import asyncio
 import signal
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress, StopCause
+from agent_reporter.engines.wording import diagnostics
 from agent_reporter.model.state import RestoreState
 from agent_reporter.threads import in_thread
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent_reporter.engines.adapter import Adapter, Observation, Stream
+    from agent_reporter.engines.running.lookout import Lookout
     from agent_reporter.engines.running.process import EngineProcess, StopResult
     from agent_reporter.job import Job
 
@@ -28,14 +30,26 @@ STOPPING_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, sign
 class Supervision:
     """Sees one engine through, from before its start to its outcome."""
 
-    def __init__(self, job: Job, adapter: Adapter, grace_seconds: float, show: Show | None = None) -> None:
-        """`show` is called with each line and what it told, in the thread that reads."""
+    def __init__(
+        self,
+        job: Job,
+        adapter: Adapter,
+        lookout: Lookout,
+        grace_seconds: float,
+        show: Show | None = None,
+    ) -> None:
+        """`lookout` looks how far the engine is, unless that tells it itself.
+
+        `show` is called with each line and what it told, in the thread that reads.
+        """
         self._job = job
         self._adapter = adapter
+        self._lookout = lookout
+        self._lookout.is_needed = not adapter.tells_counts
         self._grace_seconds = grace_seconds
         self._show = show
         self._reader = adapter.reader()
-        self._totals = Progress()
+        self._totals: tuple[int | None, int | None] = (None, None)
         self._engine: EngineProcess | None = None
         self._early_signals: list[signal.Signals] = []
         self.stop: StopCause | None = None
@@ -69,10 +83,11 @@ class Supervision:
         if self._adapter.begins_at_once:
             self._job.start()
         ladder = asyncio.create_task(self._stop_when_asked(engine))
+        looks = asyncio.create_task(self._lookout.go_on_looking(engine, self._state))
         returncode = await engine.wait()
+        await _cancelled(looks)
         if self.stop is None:
-            ladder.cancel()
-            await asyncio.gather(ladder, return_exceptions=True)
+            await _cancelled(ladder)
             result = None
         else:
             result = await self._swept(engine, ladder)
@@ -81,11 +96,20 @@ class Supervision:
             outcome = _survived(outcome, result)
         for error in outcome.errors:
             self._state(error)
+        if self._lookout.is_needed:
+            outcome = await self._observed(engine, outcome)
         await in_thread(
             "job-finish",
             partial(self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics),
         )
         return returncode
+
+    async def _observed(self, engine: EngineProcess, outcome: Outcome) -> Outcome:
+        """State how far the engine came; the outcome with a sentence that says how that is known."""
+        is_complete = outcome.state is RestoreState.COMPLETED
+        self._state(await self._lookout.last_look(engine, is_complete=is_complete))
+        # In front: what is too long is cut at its end.
+        return replace(outcome, diagnostics=diagnostics((self._lookout.remark, outcome.diagnostics)))
 
     async def _stop_when_asked(self, engine: EngineProcess) -> StopResult:
         await self._job.wait_for_stop()
@@ -97,13 +121,14 @@ class Supervision:
         """What became of the whole tree: an engine that a signal on this host ended may leave some of it."""
         if self.stop is StopCause.CONTROL_PLANE:
             return await ladder
-        ladder.cancel()
-        await asyncio.gather(ladder, return_exceptions=True)
+        await _cancelled(ladder)
         return await engine.stop(self._adapter.stop_signal, self._grace_seconds)
 
     def _state(self, observation: Observation) -> None:
         match observation:
             case Begun():
+                if not observation.tells_counts:
+                    self._lookout.is_needed = True
                 self._job.start()
             case Progress():
                 self._state_totals(observation)
@@ -121,10 +146,16 @@ class Supervision:
                 )
 
     def _state_totals(self, progress: Progress) -> None:
-        totals = Progress(total_bytes=progress.total_bytes, total_files=progress.total_files)
-        if totals not in {self._totals, Progress()}:
+        totals = progress.total_bytes, progress.total_files
+        if totals not in (self._totals, (None, None)):
             self._totals = totals
-            self._job.start(total_bytes=totals.total_bytes, total_files=totals.total_files)
+            self._job.start(total_bytes=progress.total_bytes, total_files=progress.total_files)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel `task`, and return when it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _survived(outcome: Outcome, result: StopResult) -> Outcome:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_reporter.engines.adapter import EngineError, StopCause, Stream
+from agent_reporter.engines.observe import MAX_SEARCHED_CHARACTERS, Observe, ObserveReader, error_pattern
+from agent_reporter.errors import AgentReporterError
+from agent_reporter.model.state import RestoreState
+
+OF_CP = r"^cp: .*'(?P<path>[^']*)'"
+
+
+def reader(pattern: str) -> ObserveReader:
+    return Observe(error_pattern(pattern)).reader()
+
+
+def test_without_a_pattern_no_line_is_an_error() -> None:
+    assert list(Observe().reader().read_line(Stream.ERR, "ERROR: everything is lost")) == []
+
+
+def test_a_line_on_stderr_that_the_pattern_is_found_in_is_an_error_of_the_path_in_it() -> None:
+    line = "cp: cannot create regular file '/t/one file': No space left on device"
+    assert list(reader(OF_CP).read_line(Stream.ERR, line)) == [
+        EngineError("/t/one file", "no_space_left", line, 28)
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["ERROR", "(?P<path>/t/.*)|ERROR", "(ERROR)"])
+def test_an_error_without_a_path_is_one_of_the_whole_restore(pattern: str) -> None:
+    (error,) = reader(pattern).read_line(Stream.ERR, "ERROR: it did not work")
+    assert error == EngineError("", "restore_error", "ERROR: it did not work")
+
+
+def test_other_lines_and_those_on_stdout_are_no_errors() -> None:
+    assert list(reader("^ERROR").read_line(Stream.ERR, "no ERROR")) == []
+    assert list(reader("^ERROR").read_line(Stream.OUT, "ERROR")) == []
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stop", "state", "reason"),
+    [
+        (0, None, RestoreState.COMPLETED_WITH_ERRORS, "unable_to_process_some_files"),
+        (0, StopCause.CONTROL_PLANE, RestoreState.COMPLETED_WITH_ERRORS, "unable_to_process_some_files"),
+        (1, None, RestoreState.FAILED, "target_full"),
+        (-15, StopCause.CONTROL_PLANE, RestoreState.STOPPED, "stop_requested"),
+        (-9, None, RestoreState.FAILED, "engine_killed"),
+    ],
+)
+def test_with_errors_a_restore_is_never_completed(
+    returncode: int, stop: StopCause | None, state: RestoreState, reason: str
+) -> None:
+    with_errors = reader("^ERROR: ")
+    with_errors.read_line(Stream.ERR, "ERROR: /t/a: No space left on device")
+    outcome = with_errors.outcome(returncode, stop)
+    assert (outcome.state, outcome.reason) == (state, reason)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(", "no regular expression: missing \\)"),
+        ("(?P<path", "no regular expression"),
+        ("a{4294967296}", "no regular expression"),
+        ("(" * 10_000, "no regular expression"),
+        ("", "found in every line"),
+        ("ERROR|", "found in every line"),
+    ],
+)
+def test_a_pattern_that_can_be_none_is_refused_with_what_to_do(pattern: str, why: str) -> None:
+    with pytest.raises(AgentReporterError, match=why) as raised:
+        error_pattern(pattern)
+    assert len(str(raised.value)) < 500
+
+
+def test_a_line_without_end_is_searched_at_its_beginning_only() -> None:
+    assert list(reader("ERROR").read_line(Stream.ERR, " " * MAX_SEARCHED_CHARACTERS + "ERROR")) == []
+    (error,) = reader("ERROR(?P<path>.*)").read_line(Stream.ERR, "ERROR" + "x" * 5_000_000)
+    assert isinstance(error, EngineError)
+    assert len(error.path) <= MAX_SEARCHED_CHARACTERS
+    assert len(error.description) <= 2048
+
+
+@given(st.lists(st.text(st.characters()), max_size=20))
+def test_whatever_is_printed_reading_it_never_fails_and_what_it_tells_can_be_encoded(
+    lines: list[str],
+) -> None:
+    read = reader("(?P<path>.+)")
+    for line in lines:
+        for error in read.read_line(Stream.ERR, line):
+            assert isinstance(error, EngineError)
+            (error.path + error.description).encode()
+    read.outcome(0, None).diagnostics.encode()
