@@ -22,6 +22,8 @@ from agent_reporter.cli.main import COMMANDS
 from agent_reporter.clock import SystemClock
 from agent_reporter.daemon.notify import Notifier
 from agent_reporter.daemon.service import Service
+from agent_reporter.engines.catalogue import choose, to_start
+from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.reference import ReferenceServer
 from agent_reporter.reference.server import PROJECT
 
@@ -48,6 +50,7 @@ NOT_SETTINGS = {
     *RestoreState,
 }
 """What else is written in the README as names of settings are."""
+OPTIONS_OF_ENGINES = {"--log-file", "--syslog"}
 
 METRICS = set(re.findall(r"`(agent_reporter_\w+)", README))
 
@@ -291,7 +294,18 @@ def test_the_options_named_are_options_of_a_command() -> None:
         options |= set(parser._option_string_actions)
     named = {option for words in QUOTED for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)}
     assert named  # the pattern finds some
-    assert named <= options
+    assert named <= options | OPTIONS_OF_ENGINES | _asked_for()
+
+
+def _asked_for() -> set[str]:
+    """What engines are asked with."""
+    restores = ("restic restore", "borg extract r::a", "rsync a b", "rclone copy a b", "pgbackrest restore")
+    return {
+        word.partition("=")[0]
+        for restore in restores
+        for command in [taken_apart(restore.split())]
+        for word in to_start(choose("auto", command), command, {})[0]
+    }
 
 
 def test_the_settings_named_are_settings() -> None:

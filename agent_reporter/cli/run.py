@@ -147,7 +147,7 @@ class Run:
         self._adapter: Adapter = Observe(error_lines) if isinstance(adapter, Observe) else adapter
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
-            self._command, self._environment = to_start(self._adapter, invocation, os.environ)
+            self._command, self._environment = to_start(self._adapter, invocation, os.environ, self._say)
         self._supervision: Supervision | None = None
         self._early_signals: list[signal.Signals] = []
         self._draining: Reporter | None = None

@@ -57,16 +57,24 @@ def choose(name: str, invocation: Invocation, warn: Callable[[str], None] = _log
 
 
 def to_start(
-    adapter: Adapter, invocation: Invocation, environment: Mapping[str, str]
+    adapter: Adapter,
+    invocation: Invocation,
+    environment: Mapping[str, str],
+    warn: Callable[[str], None] = _logger.warning,
 ) -> tuple[list[str], dict[str, str]]:
     """The command and the environment to start it with, for output that the adapter can read.
 
-    A command that the adapter does not recognise, being chosen by name, is left as it is.
+    A command that the adapter does not recognise, being chosen by name, is left as it is; so is one for which
+    another package's adapter raises, and `warn` gets a sentence.
     """
-    if not adapter.recognises(invocation):
-        return invocation.with_arguments(invocation.arguments), dict(environment)
-    arguments, variables = adapter.prepare(invocation, environment)
-    return invocation.with_arguments(arguments), variables
+    if _recognised(adapter, invocation, warn):
+        try:
+            arguments, variables = adapter.prepare(invocation, environment)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, a restore is to start
+            warn(f"The engine {adapter.name!r} raised {problem!r}. The command is started as it is.")
+        else:
+            return invocation.with_arguments(arguments), variables
+    return invocation.with_arguments(invocation.arguments), dict(environment)
 
 
 def _recognised(adapter: Adapter, invocation: Invocation, warn: Callable[[str], None]) -> bool:

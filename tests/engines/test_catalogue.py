@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from typing import TYPE_CHECKING, Never
 
 import pytest
 
@@ -12,6 +13,11 @@ from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.restic import STATUS_LINES_PER_SECOND, Restic
 from agent_reporter.errors import ConfigurationError
 from agent_reporter.model.state import RestoreState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent_reporter.engines.command_line import Invocation
 
 
 @pytest.mark.parametrize(
@@ -57,6 +63,20 @@ def test_a_restic_restore_is_asked_for_json_and_nothing_else_is_touched(command:
     assert shlex.join(words) == prepared
     is_restore = words.count("restore") == 1 and words[-1] != "restore" and "snapshots" not in words
     assert environment.get("RESTIC_PROGRESS_FPS") == (STATUS_LINES_PER_SECOND if is_restore else None)
+
+
+class Raising(Restic):
+    def prepare(self, invocation: Invocation, environment: Mapping[str, str]) -> Never:
+        raise RuntimeError(invocation.program, dict(environment))
+
+
+def test_a_command_whose_adapter_raises_is_started_as_it_is_and_somebody_is_told() -> None:
+    said: list[str] = []
+    command = ["restic", "restore", "latest"]
+    assert to_start(Raising(), taken_apart(command), {"A": "b"}, said.append) == (command, {"A": "b"})
+    assert said == [
+        "The engine 'restic' raised RuntimeError('restic', {'A': 'b'}). The command is started as it is."
+    ]
 
 
 def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:

@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import pytest
 
 from agent_reporter.engines.adapter import Begun, Outcome, Progress, StopCause, Stream
-from agent_reporter.engines.observe import Observe
+from agent_reporter.engines.observe import Observe, ObserveReader
 from agent_reporter.engines.running import lookout
 from agent_reporter.engines.running.lookout import PAUSE_FOR_COST, SECONDS_BETWEEN_LOOKS, Lookout
 from agent_reporter.engines.running.supervision import Supervision
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from agent_reporter.engines.adapter import Observation
+    from agent_reporter.engines.adapter import Observation, StopCause
 
 MB = 1_000_000
 BY_WRITING = "bytes were observed from outside, by what its processes wrote."
@@ -52,6 +52,16 @@ class SilentReader:
 
 class Talkative(Observe):
     tells_counts = True
+
+
+class Undecided(Observe):
+    def reader(self) -> UndecidedReader:
+        return UndecidedReader(None)
+
+
+class UndecidedReader(ObserveReader):
+    def outcome(self, returncode: int, stop: StopCause | None) -> Never:
+        raise KeyError(returncode, stop)
 
 
 def a_job() -> Job:
@@ -85,6 +95,15 @@ async def test_what_an_engine_prints_is_not_restored(watcher: Watcher) -> None:
     report = await supervised(watcher, f"head -c {3 * MB} /dev/zero; echo oops >&2")
     assert report.bytes_restored == 0
     assert report.errors.diagnostics == ""
+
+
+async def test_an_end_is_told_though_the_adapter_cannot_judge_it(watcher: Watcher) -> None:
+    report = await supervised(watcher, "exit 0", adapter=Undecided())
+    assert (report.state, report.errors.reason) == (RestoreState.FAILED, "adapter_failed")
+    assert report.errors.diagnostics == (
+        "The engine ended with exit status 0. "
+        "What it printed could not be judged by the adapter 'observe': KeyError(0, None)."
+    )
 
 
 async def test_a_run_that_fails_says_how_its_bytes_are_known_and_why_it_failed(
@@ -136,17 +155,19 @@ async def test_an_engine_that_tells_its_counts_is_not_observed(watcher: Watcher,
 async def test_an_engine_that_runs_is_looked_at_again_and_again(
     watcher: Watcher, tmp_path: Path, *, by_target: bool
 ) -> None:
-    go_on, target = tmp_path / "go on", tmp_path / "target"
-    os.mkfifo(go_on)
+    target = tmp_path / "target"
+    go_on = [tmp_path / str(number) for number in (1, 2, 3)]  # one each: no writer meets the next reader
+    for pipe in go_on:
+        os.mkfifo(pipe)
     lookout = Lookout(target if by_target else None, FakeClock(moment=datetime.now(UTC)))
     lookout.is_needed = True
-    script = f"cd {target}; for n in 1 2 3; do head -c {MB} /dev/zero > $n; read x < '{go_on}'; done"
+    script = f"cd {target}; for n in 1 2 3; do head -c {MB} /dev/zero > $n; read x < ../$n; done"
     engine = await watcher.start("sh", "-c", f"mkdir {target}; {script}", at_exit=lookout.look_at_exit)
     seen: list[Progress] = []
     looks = asyncio.create_task(lookout.go_on_looking(engine, seen.append))
     for number in (1, 2, 3):
         await until(lambda number=number: seen[-1:] == [progress(number, by_target=by_target)])  # type: ignore[misc]
-        await asyncio.to_thread(go_on.write_text, "\n")
+        await asyncio.to_thread(go_on[number - 1].write_text, "\n")
     assert await engine.wait() == 0
     looks.cancel()
 

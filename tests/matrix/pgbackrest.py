@@ -8,7 +8,6 @@ import pwd
 import re
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -33,7 +32,7 @@ WRITTEN_BY_ITSELF = ("postgresql.auto.conf", "recovery.signal")
 NOT_IN_A_BACKUP = "pg_internal.init"
 
 # Stands in for ssh: runs the last word on this host, and passes on so many bytes of its output a second.
-SLOW_SSH = f"""#!{sys.executable}
+SLOW_SSH = """#!/usr/bin/python3
 import os, subprocess, sys, time
 remote = subprocess.Popen(sys.argv[-1], shell=True, stdout=subprocess.PIPE)
 while data := os.read(remote.stdout.fileno(), 16384):
