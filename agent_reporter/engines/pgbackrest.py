@@ -13,10 +13,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
-from agent_reporter.engines.error_types import OTHER, kind_of
 from agent_reporter.engines.fields import MAX_COUNT, digits, path, text
-from agent_reporter.engines.judgement import Endings, Evidence, judge
+from agent_reporter.engines.judgement import Evidence, judge
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.pgbackrest_outcome import (
+    ENDINGS,
+    LEFT_BEHIND,
+    NO_CIPHER_PASS,
+    NO_READABLE_INFO,
+    NO_REPOSITORY,
+    NO_ROOM,
+    ROUNDED,
+    WORKERS,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,8 +34,6 @@ if TYPE_CHECKING:
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
     from agent_reporter.engines.command_line import Invocation
 
-STATUS_OF_A_SIGNAL = 63
-"""Whatever the signal, SIGKILL apart."""
 MAX_WARNINGS = 3
 """So many are told of a run that went well."""
 
@@ -60,7 +68,6 @@ _END = re.compile(rf"restore size = ({_SIZE}), file total = (\d{{1,18}})")
 _LEVEL_IN_USE = re.compile(r" --log-level-(?:console|stderr)=(?:detail|debug|trace)\b")
 _CIPHER_IN_USE = re.compile(r" --repo\d*-cipher-type=aes")
 _ERROR = re.compile(r"\[(\d{1,3})\]: (.*)")
-_ERRNO = re.compile(r": \[\d+\] ([^:]+)$")
 _PATH = re.compile(r"'(/.*?)'(?=$|[ :])")
 _SHORT_WRITE = re.compile(r"unable to write '[^']*'$")
 _NO_INFO = re.compile(r"repo\d+: \[(\w+)\] unable to load info file")
@@ -75,63 +82,6 @@ _UNREADABLE = re.compile("[\x00-\x1f\x7f\ufffd]")
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _STEP_OF_PERCENT = 0.01
-
-_ROUNDED = "Bytes are summed from sizes that pgBackRest rounds."
-_LEFT_BEHIND = (
-    "What it left is incomplete, and PostgreSQL does not start from it: "
-    "the same command with --delta goes on from there."
-)
-_NO_CIPHER_PASS = "Most likely the cipher pass does not fit: both copies of backup.info decrypt to noise."  # noqa: S105 - a sentence
-# Without its pgBackRest, a worker finishes a file, cannot say so, and after 15 seconds restores it again.
-_WORKERS = "Before that, wait until none of its own processes is left: they go on with the files they are at."
-_NO_REPOSITORY = "There is no repository of this stanza."
-_NO_READABLE_INFO = "The repository's backup.info cannot be read."
-_NO_ROOM = "It could write a part and no more, as on a file system that is full."
-
-ENDINGS = Endings(
-    engine="pgBackRest",
-    interrupted=frozenset({STATUS_OF_A_SIGNAL}),
-    # 26 checksum, 95 crypto; 27 config, 30 command-required, 31 option-invalid, 32 option-invalid-value,
-    # 37 option-required, 48 command-invalid, 76 tablespace-map, 78 link-map, 80 db-missing, 81 db-invalid,
-    # 96 param-invalid; 38 pg-running; 40 path-not-empty; 49 host-connect; 50 lock-acquire.
-    reasons_by_status={
-        **dict.fromkeys((26, 95), "repository_damaged"),
-        **dict.fromkeys((27, 30, 31, 32, 37, 48, 76, 78, 80, 81, 96), "usage_error"),
-        38: "target_in_use",
-        40: "target_not_empty",
-        49: "repository_unreachable",
-        50: "already_running",
-    },
-    reasons_by_text=(
-        ("wrong_password", re.compile(r"the cipher pass does not fit")),
-        ("repository_missing", re.compile(r"no repository of this stanza")),
-        ("repository_unreadable", re.compile(r"backup\.info cannot be read")),
-        (
-            "snapshot_missing",
-            re.compile(r"no backup set found|backup set \S+ is not valid|unable to find backup set"),
-        ),
-        (
-            "repository_damaged",
-            re.compile(r"raised from \S+.* protocol: (?:\S+ threw error|unable to open missing file)"),
-        ),
-        ("repository_unreachable", re.compile(r"process on '[^']*' terminated unexpectedly")),
-        (
-            "permission_denied",
-            re.compile(r"permission denied|operation not permitted|without rwx permissions"),
-        ),
-        ("target_unusable", re.compile(r"not a directory|file exists")),
-        ("target_full", re.compile(r"it could write a part and no more")),
-    ),
-)
-
-# Of messages without an errno, by pgBackRest's own number.
-_TYPES = {
-    **dict.fromkeys((26, 29, 95, 99), "data_corrupted"),
-    40: "directory_not_empty",
-    53: "permission_denied",
-    **dict.fromkeys((55, 73), "file_or_folder_missing"),
-    64: "no_space_left",
-}
 
 
 class PgBackRest:
@@ -276,7 +226,7 @@ class PgBackRestReader:
         """After a stop that was asked for here, all of its processes are gone."""
         if not self._begun:
             return ""
-        return _LEFT_BEHIND if stop is not None else f"{_LEFT_BEHIND} {_WORKERS}"
+        return LEFT_BEHIND if stop is not None else f"{LEFT_BEHIND} {WORKERS}"
 
     def _read_info(self, words: str) -> tuple[Observation, ...]:
         if words.startswith("restore command begin "):
@@ -343,7 +293,7 @@ class PgBackRestReader:
         warning = self._kept(words)
         found = _NO_INFO.match(warning)
         if found:
-            self._of_repository = _NO_REPOSITORY if found[1] == "FileMissingError" else _NO_READABLE_INFO
+            self._of_repository = NO_REPOSITORY if found[1] == "FileMissingError" else NO_READABLE_INFO
         if len(self._warnings) < MAX_WARNINGS:
             self._warnings.append(warning)
         else:
@@ -357,17 +307,17 @@ class PgBackRestReader:
         self._error = self._error or description
         named = _PATH.search(description)
         if named is None:
-            self._error_without_path = EngineError("", _type(code, description), description, code)
+            self._error_without_path = EngineError("", type_of(code, description), description, code)
             return ()
         self._errors_of_paths += 1
-        return (EngineError(path(named[1]), _type(code, description), description, code),)
+        return (EngineError(path(named[1]), type_of(code, description), description, code),)
 
     def _why(self) -> str:
         """What the error itself does not say."""
         if _SHORT_WRITE.search(self._error):
-            return _NO_ROOM
+            return NO_ROOM
         if self._copies_of_noise > 1 and self._uses_cipher:
-            return _NO_CIPHER_PASS
+            return NO_CIPHER_PASS
         return self._of_repository
 
     def _read_more(self, stream: Stream, line: str) -> tuple[Observation, ...]:
@@ -389,7 +339,7 @@ class PgBackRestReader:
 
     def _remarks(self) -> Iterable[str]:
         if self._files:
-            yield _ROUNDED
+            yield ROUNDED
         if self._matching_files:
             yield f"{self._matching_files} files were there already and were not restored again."
         if self._zeroed_files:
@@ -399,9 +349,3 @@ class PgBackRestReader:
             yield f"It warned: {warning.removesuffix('.')}."
         if self._more_warnings:
             yield f"It gave {self._more_warnings} more warnings."
-
-
-def _type(code: int, description: str) -> str:
-    errno = _ERRNO.search(description)
-    kind = kind_of(f": {errno[1]}") if errno else OTHER
-    return _TYPES.get(code, OTHER.type) if kind is OTHER else kind.type

@@ -45,5 +45,9 @@ def errors_of(observations: Sequence[Observation]) -> list[EngineError]:
     return [observation for observation in observations if isinstance(observation, EngineError)]
 
 
+def progress_of(observations: Sequence[Observation]) -> list[Progress]:
+    return [observation for observation in observations if isinstance(observation, Progress)]
+
+
 def last_progress(observations: Sequence[Observation]) -> Progress:
     return next((o for o in reversed(observations) if isinstance(o, Progress)), Progress())

@@ -12,7 +12,8 @@ from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCau
 from agent_reporter.engines.borg import Borg
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import errors_of, last_progress, names, read_all, recorded, replay
+from tests.engines.captures import errors_of, last_progress, names, replay
+from tests.engines.hostile_run import check_hostile_run
 
 if TYPE_CHECKING:
     from agent_reporter.engines.adapter import Observation
@@ -433,15 +434,6 @@ def test_other_programs_are_not_borg(program: str) -> None:
     assert not Borg().recognises(taken_apart([program, "extract", "r::a"]))
 
 
-@pytest.mark.parametrize("name", ["ok-v14", "conflict-v12", "corrupt-v14", "usage-v12", "relocated-v12"])
-@given(data=st.data())
-def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    content = recorded("borg", name, Stream.ERR)[-6000:]
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-    chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-    assert read_all(Borg().reader(), Stream.ERR, chunks) == read_all(Borg().reader(), Stream.ERR, [content])
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -502,10 +494,6 @@ hostile_lines = st.one_of(
 )
 
 
-def progress_of(observations: list[Observation]) -> list[Progress]:
-    return [observation for observation in observations if isinstance(observation, Progress)]
-
-
 @given(
     lines=st.lists(st.tuples(st.sampled_from(Stream), hostile_lines), max_size=20),
     returncode=st.integers(-70, 300),
@@ -514,13 +502,4 @@ def progress_of(observations: list[Observation]) -> list[Progress]:
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = Borg().reader()
-    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in errors_of(observations):
-        (error.path + error.description + error.details).encode()
-    for before, after in zip(progress_of(observations), progress_of(observations)[1:], strict=False):
-        for field in ("bytes_restored", "files_restored", "total_bytes"):
-            assert (getattr(after, field) or 0) >= (getattr(before, field) or 0)
+    check_hostile_run(Borg(), lines, returncode, stop)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter.engines.adapter import Begun, EngineError, Observation, Progress, StopCause, Stream
+from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCause, Stream
 from agent_reporter.engines.command_line import Invocation, taken_apart
 from agent_reporter.engines.pgbackrest import PgBackRest
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import errors_of, last_progress, names, read_all, recorded, replay
+from tests.engines.captures import errors_of, last_progress, names, progress_of, replay
+from tests.engines.hostile_run import check_hostile_run
 
 COMPLETED, FAILED, STOPPED = RestoreState.COMPLETED, RestoreState.FAILED, RestoreState.STOPPED
 NOTHING = Progress()
@@ -334,17 +335,6 @@ def test_the_end_of_a_very_talkative_run_is_still_bounded() -> None:
         assert len(reader.outcome(returncode, None).diagnostics.encode()) <= 4096
 
 
-@pytest.mark.parametrize("name", ["bundle", "badpw", "full", "ok-stderr", "delta", "sigTERM"])
-@given(data=st.data())
-def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    for stream in Stream:
-        content = recorded("pgbackrest", name, stream)[-6000:]
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-        chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-        whole = read_all(PgBackRest().reader(), stream, [content])
-        assert read_all(PgBackRest().reader(), stream, chunks) == whole
-
-
 sizes = st.builds(
     "{}{}".format, st.integers(0, 2**70) | st.floats(), st.sampled_from(["B", "KB", "MB", "GB", "TB", ""])
 )
@@ -395,10 +385,6 @@ hostile_lines = st.one_of(
 )
 
 
-def progress_of(observations: list[Observation]) -> list[Progress]:
-    return [observation for observation in observations if isinstance(observation, Progress)]
-
-
 @given(
     lines=st.lists(st.tuples(st.sampled_from(Stream), hostile_lines), max_size=20),
     returncode=st.integers(-70, 300),
@@ -407,16 +393,7 @@ def progress_of(observations: list[Observation]) -> list[Progress]:
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = PgBackRest().reader()
-    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in errors_of(observations):
-        (error.path + error.description + error.details).encode()
-    for before, after in zip(progress_of(observations), progress_of(observations)[1:], strict=False):
-        for counter in ("bytes_restored", "files_restored", "total_bytes", "total_files"):
-            assert 0 <= (getattr(before, counter) or 0) <= (getattr(after, counter) or 0) < 2**63
+    check_hostile_run(PgBackRest(), lines, returncode, stop)
 
 
 DETAIL, ON_STDERR = "--log-level-console=detail", "--log-level-stderr=detail"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +12,8 @@ from agent_reporter.engines.adapter import EngineError, Progress, StopCause, Str
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.engines.rclone import MAX_ERRORS, MAX_UNKEPT, Rclone
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import last_progress, names, read_all, recorded, replay
+from tests.engines.captures import last_progress, names, replay
+from tests.engines.hostile_run import check_hostile_run
 
 if TYPE_CHECKING:
     from agent_reporter.engines.adapter import Outcome
@@ -443,19 +443,6 @@ def test_other_programs_are_not_rclone(program: str) -> None:
     assert not Rclone().recognises(taken_apart([program, "copy"]))
 
 
-@pytest.mark.parametrize(
-    "name", ["conflict-v160", "conflict-v175", "mended-v175", "badpw-v175", "usage-v160"]
-)
-@given(data=st.data())
-def test_a_run_is_read_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    content = recorded("rclone", name, Stream.ERR)[-6000:]
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-    chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-    cut, whole = Rclone().reader(), Rclone().reader()
-    assert read_all(cut, Stream.ERR, chunks) == read_all(whole, Stream.ERR, [content])
-    assert cut.outcome(1, None) == whole.outcome(1, None)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -530,14 +517,4 @@ hostile_lines = st.one_of(
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = Rclone().reader()
-    told = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in outcome.errors:
-        (error.path + error.description + error.details).encode()
-    progress = [observation for observation in told if isinstance(observation, Progress)]
-    for before, newer in pairwise(progress):
-        for field in ("bytes_restored", "files_restored", "total_bytes", "total_files"):
-            assert (getattr(newer, field) or 0) >= (getattr(before, field) or 0)
+    check_hostile_run(Rclone(), lines, returncode, stop)

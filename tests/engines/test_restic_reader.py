@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,10 +9,8 @@ from hypothesis import strategies as st
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCause, Stream
 from agent_reporter.engines.restic import Restic
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import errors_of, last_progress, names, read_all, recorded, replay
-
-if TYPE_CHECKING:
-    from agent_reporter.engines.adapter import Observation
+from tests.engines.captures import errors_of, last_progress, names, replay
+from tests.engines.hostile_run import check_hostile_run
 
 COMPLETED, FAILED = RestoreState.COMPLETED, RestoreState.FAILED
 PARTIAL, STOPPED = RestoreState.COMPLETED_WITH_ERRORS, RestoreState.STOPPED
@@ -234,16 +231,6 @@ def test_the_end_of_a_very_talkative_run_is_still_bounded() -> None:
     assert len(reader.outcome(1, None).diagnostics.encode()) <= 4096
 
 
-@pytest.mark.parametrize("name", ["full-v14", "full-v19", "sigINT-v18", "missingpack-v19", "locked-v14"])
-@given(data=st.data())
-def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    for stream in Stream:
-        content = recorded("restic", name, stream)[-6000:]
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-        chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-        assert read_all(Restic().reader(), stream, chunks) == read_all(Restic().reader(), stream, [content])
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -287,10 +274,6 @@ hostile_lines = st.one_of(
 )
 
 
-def progress_of(observations: list[Observation]) -> list[Progress]:
-    return [observation for observation in observations if isinstance(observation, Progress)]
-
-
 @given(
     lines=st.lists(st.tuples(st.sampled_from(Stream), hostile_lines), max_size=20),
     returncode=st.integers(-70, 300),
@@ -299,13 +282,4 @@ def progress_of(observations: list[Observation]) -> list[Progress]:
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = Restic().reader()
-    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in errors_of(observations):
-        (error.path + error.description + error.details).encode()
-    for before, after in zip(progress_of(observations), progress_of(observations)[1:], strict=False):
-        for field in ("bytes_restored", "files_restored", "total_bytes", "total_files"):
-            assert (getattr(after, field) or 0) >= (getattr(before, field) or 0)
+    check_hostile_run(Restic(), lines, returncode, stop)

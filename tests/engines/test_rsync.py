@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import shlex
-from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,10 +10,8 @@ from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCau
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.engines.rsync import Rsync
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import errors_of, last_progress, names, read_all, recorded, replay
-
-if TYPE_CHECKING:
-    from agent_reporter.engines.adapter import Observation
+from tests.engines.captures import errors_of, last_progress, names, replay
+from tests.engines.hostile_run import check_hostile_run
 
 COMPLETED, FAILED = RestoreState.COMPLETED, RestoreState.FAILED
 PARTIAL, STOPPED = RestoreState.COMPLETED_WITH_ERRORS, RestoreState.STOPPED
@@ -279,16 +275,6 @@ def test_other_programs_are_not_recognised(command: str) -> None:
     assert not Rsync().recognises(taken_apart([command, "a", "b"]))
 
 
-@pytest.mark.parametrize("name", ["conflict-v35", "mkstemp-v35", "vanished-v35", "german-v35"])
-@given(data=st.data())
-def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    for stream in Stream:
-        content = recorded("rsync", name, stream)
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-        chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-        assert read_all(Rsync().reader(), stream, chunks) == read_all(Rsync().reader(), stream, [content])
-
-
 hostile_lines = st.one_of(
     st.text(max_size=50),
     st.builds(
@@ -334,10 +320,6 @@ hostile_lines = st.one_of(
 )
 
 
-def progress_of(observations: list[Observation]) -> list[Progress]:
-    return [observation for observation in observations if isinstance(observation, Progress)]
-
-
 @given(
     lines=st.lists(st.tuples(st.sampled_from(Stream), hostile_lines), max_size=20),
     returncode=st.integers(-70, 300),
@@ -346,21 +328,4 @@ def progress_of(observations: list[Observation]) -> list[Progress]:
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = Rsync().reader()
-    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in errors_of(observations):
-        (error.path + error.description + error.details).encode()
-        assert len(error.path) <= 8192
-    if stop is None:
-        assert outcome.state is not STOPPED
-    if returncode or errors_of(observations):
-        assert outcome.state is not COMPLETED
-    told = progress_of(observations)
-    for before, after in pairwise(told):
-        assert (after.bytes_restored or 0) >= (before.bytes_restored or 0)
-        assert (after.files_restored or 0) >= (before.files_restored or 0)
-        assert (after.total_files or 0) >= (before.total_files or 0)
-    assert all(0 <= (progress.bytes_restored or 0) < 2**63 for progress in told)
+    check_hostile_run(Rsync(), lines, returncode, stop)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shlex
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,8 @@ from agent_reporter.engines.adapter import EngineError, Progress, StopCause, Str
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.engines.tar import Tar
 from agent_reporter.model.state import RestoreState
-from tests.engines.captures import errors_of, last_progress, names, read_all, recorded, replay
+from tests.engines.captures import errors_of, last_progress, names, replay
+from tests.engines.hostile_run import check_hostile_run
 
 COMPLETED, FAILED = RestoreState.COMPLETED, RestoreState.FAILED
 PARTIAL, STOPPED = RestoreState.COMPLETED_WITH_ERRORS, RestoreState.STOPPED
@@ -273,16 +273,6 @@ def test_other_programs_are_not_recognised(command: str) -> None:
     assert not Tar().recognises(taken_apart([command, "xf", "a"]))
 
 
-@pytest.mark.parametrize("name", ["names-v134", "full-v134", "cutgz-v134", "listed-v134"])
-@given(data=st.data())
-def test_the_observations_are_the_same_wherever_the_chunks_are_cut(name: str, data: st.DataObject) -> None:
-    for stream in Stream:
-        content = recorded("tar", name, stream)
-        cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=30)))
-        chunks = [content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]
-        assert read_all(Tar().reader(), stream, chunks) == read_all(Tar().reader(), stream, [content])
-
-
 hostile_lines = st.one_of(
     st.text(max_size=50),
     st.builds(
@@ -321,20 +311,4 @@ hostile_lines = st.one_of(
 def test_no_output_makes_the_reader_raise_or_its_counters_go_down(
     lines: list[tuple[Stream, str]], returncode: int, stop: StopCause | None
 ) -> None:
-    reader = Tar().reader()
-    observations = [observation for stream, line in lines for observation in reader.read_line(stream, line)]
-    outcome = reader.outcome(returncode, stop)
-    assert outcome.state.is_final
-    assert len(outcome.diagnostics.encode()) <= 4096
-    for error in errors_of(observations):
-        (error.path + error.description + error.details).encode()
-        assert len(error.path) <= 8192
-    if stop is None:
-        assert outcome.state is not STOPPED
-    if returncode or errors_of(observations):
-        assert outcome.state is not COMPLETED
-    told = [observation for observation in observations if isinstance(observation, Progress)]
-    for before, after in pairwise(told):
-        assert (after.bytes_restored or 0) >= (before.bytes_restored or 0)
-        assert (after.files_restored or 0) >= (before.files_restored or 0)
-    assert all(0 <= (progress.bytes_restored or 0) < 2**63 for progress in told)
+    check_hostile_run(Tar(), lines, returncode, stop)
