@@ -10,6 +10,7 @@ the control plane plans for, and a stop has to get through an overload.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from agent_reporter.errors import AgentReporterError, TransportError
@@ -106,22 +107,23 @@ class StopWatcher:
         self.last_look = None
 
     async def _poll(self, running: Sequence[Stoppable]) -> None:
+        # Calls to be made, and not coroutines: one that is cancelled before its turn would never be awaited.
         if self._lacks_events:
-            looks = [self._read(restore) for restore in running]
+            looks = [partial(self._read, restore) for restore in running]
         else:
-            looks = [self._read(restore) for restore in running if self._is_reading_due(restore)]
+            looks = [partial(self._read, restore) for restore in running if self._is_reading_due(restore)]
             if self._control_plane.agent_id is not None:
-                looks.append(self._look_at_agent_events(running))
+                looks.append(partial(self._look_at_agent_events, running))
             else:
-                looks += [self._look_at_events(restore) for restore in running]
+                looks += [partial(self._look_at_events, restore) for restore in running]
         problems = [problem for problem in await asyncio.gather(*map(self._bounded, looks)) if problem]
         self._note(problems[0] if problems else "")
 
-    async def _bounded(self, look: Awaitable[None]) -> str:
+    async def _bounded(self, look: Callable[[], Awaitable[None]]) -> str:
         """What kept us from looking, in words; empty if nothing did."""
         async with self._at_once:
             try:
-                await look
+                await look()
             except NotServedError as problem:
                 self._lacks_events = True
                 return str(problem)

@@ -26,7 +26,7 @@ from agent_reporter.engines.running.scripts import read_script
 from agent_reporter.engines.running.spawn import EngineNotStartedError
 from agent_reporter.engines.running.supervision import STOPPING_SIGNALS, Supervision
 from agent_reporter.engines.running.target_folder import checked_target
-from agent_reporter.errors import AgentReporterError
+from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.log_output import configure
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.restore_id import checked_restore_id
@@ -145,9 +145,14 @@ class Run:
         invocation = taken_apart(command, read_script)
         adapter = choose(engine, invocation, self._say)
         self._adapter: Adapter = Observe(error_lines) if isinstance(adapter, Observe) else adapter
+        if self._adapter.restores_nothing(invocation):
+            raise ConfigurationError(
+                f"run: this {self._adapter.name} command restores nothing, so there is nothing to report of "
+                f"restore {restore_id}. Name the command that restores, or start this one without run."
+            )
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
-            self._command, self._environment = to_start(self._adapter, invocation, os.environ, self._say)
+            self._command, self._environment = to_start(self._adapter, invocation, os.environ)
         self._supervision: Supervision | None = None
         self._early_signals: list[signal.Signals] = []
         self._draining: Reporter | None = None

@@ -124,6 +124,10 @@ class Adapter(Protocol):
         """Whether the command starts this engine."""
         ...
 
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """Whether the command surely restores nothing, such as a dry run or a listing: `run` refuses it."""
+        ...
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:

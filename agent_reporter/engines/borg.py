@@ -66,6 +66,13 @@ class Borg:
         """Whether the command starts borg, under any name such as borg-linux64."""
         return _PROGRAM.match(invocation.program) is not None
 
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """Whether it is a dry run."""
+        options = _before_operands([*invocation.fixed, *invocation.arguments])
+        index = _sub_command(options)
+        is_extract = index is not None and options[index] == "extract"
+        return is_extract and _is_dry_run(options[index:])
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:
@@ -80,7 +87,7 @@ class Borg:
         index = _sub_command(options)
         if index is None or options[index] != "extract" or "--" in invocation.fixed:
             return words, variables
-        if any(_DRY_RUN.fullmatch(word) or _means(word, "--dry-run") for word in options[index:]):
+        if _is_dry_run(options[index:]):
             return words, variables
         place = max(index + 1 - len(invocation.fixed), 0)
         asked = [option for option, names in _ASKED_FOR if names.isdisjoint(options)]
@@ -92,6 +99,10 @@ class Borg:
     def reader(self) -> BorgReader:
         """A reader for one run."""
         return BorgReader()
+
+
+def _is_dry_run(words: Sequence[str]) -> bool:
+    return any(_DRY_RUN.fullmatch(word) or _means(word, "--dry-run") for word in words)
 
 
 def _means(word: str, *options: str) -> bool:
@@ -176,7 +187,7 @@ class BorgReader:
             message=self._final_message,
             context=str(self._last_words),
         )
-        evidence = printed.evidence(returncode, stop_asked=stop is not None)
+        evidence = printed.evidence(returncode)
         return judge(ENDINGS, evidence, returncode, stop)
 
     def _read_message(self, message: dict[str, Any]) -> tuple[Observation, ...]:

@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from agent_reporter.engines.judgement import Endings, Evidence
-
-_CONNECTION_LOST = re.compile(
-    r"connection closed by remote host|connection to remote host is broken", re.IGNORECASE
-)
+from agent_reporter.engines.judgement import CONNECTION_LOST, Endings, Evidence
 
 # Those of failures are specific with BORG_EXIT_CODES=modern alone; without, all of them are 2.
 ENDINGS = Endings(
@@ -24,9 +20,9 @@ ENDINGS = Endings(
         60: "access_not_confirmed",
         62: "access_not_confirmed",
         73: "repository_locked",
-        80: "connection_lost",
-        81: "connection_lost",
-        87: "connection_lost",
+        80: CONNECTION_LOST,
+        81: CONNECTION_LOST,
+        87: CONNECTION_LOST,
         90: "data_corrupted",
         92: "data_corrupted",
     },
@@ -41,7 +37,10 @@ ENDINGS = Endings(
         ("repository_locked", re.compile(r"failed to (create/)?acquire the lock .*timeout\)")),
         ("snapshot_missing", re.compile(r"(^|\n)archive .*does not exist")),
         ("repository_missing", re.compile(r"(^|\n)repository .*does not exist|is not a valid repository")),
-        ("connection_lost", _CONNECTION_LOST),
+        (
+            CONNECTION_LOST,
+            re.compile(r"connection closed by remote host|connection to remote host is broken"),
+        ),
         (
             "data_corrupted",
             re.compile(
@@ -83,10 +82,8 @@ class Printed:
     context: str
     """Lines before and after them."""
 
-    def evidence(self, returncode: int, *, stop_asked: bool) -> Evidence:
+    def evidence(self, returncode: int) -> Evidence:
         """What that says of the restore's end."""
-        # The signal goes to the ssh that borg has started as well, and borg may see the end of that first.
-        cut_off = stop_asked and _CONNECTION_LOST.search(self._message()) is not None
         # A shell, or sudo, in front of borg ends with such a status, too.
         warned = self.errors > 0 or _WARNING.search(self.context) is not None
         through = self.finished if self.tells_progress else warned
@@ -95,7 +92,7 @@ class Printed:
             restored=self.restored_something if self.tells_progress else None,
             went_through=returncode in _WITH_WARNINGS and through and not self.interrupted,
             finished=self.finished if self.tells_progress else None,
-            interrupted=self.interrupted or cut_off,
+            interrupted=self.interrupted,
             message=self._message(),
             context=self.context,
             counts=_COUNTS_LIE if self.tells_progress else "",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Adapter
 from agent_reporter.engines.borg import Borg
+from agent_reporter.engines.guarded import FAULTS, Guarded
 from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.pgbackrest import PgBackRest
 from agent_reporter.engines.rclone import Rclone
@@ -45,73 +46,69 @@ def choose(name: str, invocation: Invocation, warn: Callable[[str], None] = _log
     another package that cannot be loaded and is asked for by name.
     """
     if name == AUTO:
-        found = (adapter for adapter in _all(warn) if _recognised(adapter, invocation, warn))
-        return next(found, FALLBACK)
+        return next((adapter for adapter in _all(warn) if adapter.recognises(invocation)), FALLBACK)
     for adapter in (*OWN, FALLBACK):
         if adapter.name == name:
             return adapter
-    if name in _others():
-        return _loaded(_others()[name])
-    known = ", ".join([AUTO, *own_names(), *sorted(_others())])
+    others = _others()
+    if name in others:
+        return _loaded(others[name], warn)
+    known = ", ".join([AUTO, *own_names(), *sorted(others)])
     raise ConfigurationError(f"There is no engine called {name!r}. Known engines: {known}.")
 
 
 def to_start(
-    adapter: Adapter,
-    invocation: Invocation,
-    environment: Mapping[str, str],
-    warn: Callable[[str], None] = _logger.warning,
+    adapter: Adapter, invocation: Invocation, environment: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """The command and the environment to start it with, for output that the adapter can read.
 
-    A command that the adapter does not recognise, being chosen by name, is left as it is; so is one for which
-    another package's adapter raises, and `warn` gets a sentence.
+    A command that the adapter does not recognise, being chosen by name, is left as it is.
     """
-    if _recognised(adapter, invocation, warn):
-        try:
-            arguments, variables = adapter.prepare(invocation, environment)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, a restore is to start
-            warn(f"The engine {adapter.name!r} raised {problem!r}. The command is started as it is.")
-        else:
-            return invocation.with_arguments(arguments), variables
-    return invocation.with_arguments(invocation.arguments), dict(environment)
-
-
-def _recognised(adapter: Adapter, invocation: Invocation, warn: Callable[[str], None]) -> bool:
-    """Whether the command is the adapter's. One that raises must not keep a restore from its start."""
-    try:
-        return adapter.recognises(invocation)
-    except Exception as problem:  # noqa: BLE001 - any error means that it cannot say
-        warn(f"The engine {adapter.name!r} raised {problem!r} about the command. It is passed over.")
-        return False
+    if not adapter.recognises(invocation):
+        return invocation.with_arguments(invocation.arguments), dict(environment)
+    arguments, variables = adapter.prepare(invocation, environment)
+    return invocation.with_arguments(arguments), variables
 
 
 def _all(warn: Callable[[str], None]) -> Iterator[Adapter]:
     """Ours, then those of other packages that can be loaded."""
     yield from OWN
-    for entry_point in _others().values():
+    try:
+        others = _others()
+    except ConfigurationError as problem:
+        warn(f"{problem} Engines of other packages are passed over.")
+        return
+    for entry_point in others.values():
         try:
-            yield _loaded(entry_point)
+            yield _loaded(entry_point, warn)
         except ConfigurationError as problem:
             warn(f"{problem} It is passed over.")
 
 
 @cache
 def _others() -> Mapping[str, EntryPoint]:
-    """What other packages name, by the name of the engine. None of ours is replaced."""
+    """What other packages name, by the name of the engine. None of ours is replaced.
+
+    Raises ConfigurationError if the list of what is installed cannot be read.
+    """
     ours = {AUTO, *own_names()}
-    return {each.name: each for each in entry_points(group=GROUP) if each.name not in ours}
+    try:
+        return {each.name: each for each in entry_points(group=GROUP) if each.name not in ours}
+    except Exception as problem:
+        raise ConfigurationError(
+            f"The entry points of what is installed cannot be read: {problem!r}. A package is damaged."
+        ) from problem
 
 
-def _loaded(entry_point: EntryPoint) -> Adapter:
-    """An adapter of another package. Raises ConfigurationError, whatever its import raises."""
+def _loaded(entry_point: EntryPoint, warn: Callable[[str], None]) -> Adapter:
+    """An adapter of another package, guarded. Raises ConfigurationError, whatever its import raises."""
     source = f"The engine {entry_point.name!r}, {entry_point.value}"
     try:
         adapter = entry_point.load()()
-    except (Exception, SystemExit) as problem:
+    except FAULTS as problem:
         raise ConfigurationError(
             f"{source}, cannot be loaded: {problem!r}. Mend or remove the package that it is in."
         ) from problem
     if not isinstance(adapter, Adapter):
         raise ConfigurationError(f"{source}, is not an agent_reporter.engines.adapter.Adapter.")
-    return adapter
+    return Guarded(adapter, warn)

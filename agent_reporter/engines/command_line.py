@@ -20,9 +20,12 @@ _MAX_SCRIPTS = 4
 """Wrappers of wrappers are followed so far."""
 
 _SHEBANG = re.compile(r"#!\s*(?:\S*/)?(?:env\s+)?(\w+)")
+_WORD = r"""(?:[^\s;&|<>()`'"\\]|\\.|'[^']*'|"(?:[^"\\`$]|\$(?!\()|\\.)*")+"""
 # A simple command that the shell becomes: what comes before is its own affair, what comes after never runs.
-_EXEC = re.compile(r"(?:^|[\n;&|])[ \t]*exec[ \t]+(?P<words>[^\n;&|<>()`]+?)[ \t]*;?\s*$")
-_ALL_ARGUMENTS = ("$@", "${@}", "$*")
+_EXEC = re.compile(rf"(?:^|[\n;&|])[ \t]*exec[ \t]+(?P<words>{_WORD}(?:[ \t]+{_WORD})*)[ \t]*;?\s*$")
+_ALL_ARGUMENTS = ('"$@"', '"${@}"')
+# A script that looks at its arguments may understand a word that is put among them as one for itself.
+_LOOKS_AT_ARGUMENTS = re.compile(r"\$\{?[0-9*#@]|\bshift\b|\bset\b\s+[^-+\s]|\bset\s+--|\bgetopts\b|\bread\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def taken_apart(command: Sequence[str], read_script: ReadScript = lambda _: None
     """Find the engine in `command`.
 
     `read_script` gives the text of a program that is a script, found as the shell finds it, or None. Only a
-    script that ends in `exec PROGRAM ... "$@"` is seen through: it passes its arguments on as they are.
+    script that ends in `exec PROGRAM ... "$@"`, and does not look at its arguments before, is seen through.
     """
     return _taken_apart(tuple(command), read_script, _MAX_SCRIPTS)
 
@@ -76,15 +79,19 @@ def _through_shell(shell: Invocation, read_script: ReadScript, scripts: int) -> 
     """The engine behind `sh -c 'exec ENGINE ...'` or `sh SCRIPT ...`; None if it cannot be told."""
     arguments = shell.arguments
     position = 0
-    while position < len(arguments) and re.fullmatch(r"-[a-z]+", arguments[position]):
-        position += 1
-        if "c" in arguments[position - 1]:
+    while position < len(arguments) and re.fullmatch(r"-[A-Za-z]+", arguments[position]):
+        option = arguments[position]
+        position += 2 if option.endswith("o") else 1
+        if "s" in option:
+            return None
+        if "c" in option:
             return _of_command_string(
                 shell.before + arguments, len(shell.before) + position, read_script, scripts
             )
     if position == len(arguments) or not scripts:
         return None
-    text = read_script(arguments[position])
+    word = arguments[position]
+    text = read_script(word if "/" in word else f"./{word}")
     inner = _of_script(text, read_script, scripts) if text is not None else None
     if inner is None:
         return None
@@ -119,13 +126,20 @@ def _of_command_string(
 def _of_script(text: str, read_script: ReadScript, scripts: int) -> Invocation | None:
     """The engine that a script becomes, with its own arguments in `fixed`; None if it cannot be told."""
     found = _EXEC.search(text)
-    words = found and _words(found["words"])
-    if not words or words[-1] not in _ALL_ARGUMENTS:
+    if found is None or _LOOKS_AT_ARGUMENTS.search(text[: found.start("words")]):
         return None
-    inner = _taken_apart(tuple(words[:-1]), read_script, scripts - 1)
+    own, _, last = found["words"].rpartition(" ")
+    words = _words(own)
+    if not words or last not in _ALL_ARGUMENTS or "$@" in own or _may_wait_for_its_value(words[-1]):
+        return None
+    inner = _taken_apart(tuple(words), read_script, scripts - 1)
     if not inner.program or inner.script is not None:
         return None
     return replace(inner, arguments=(), fixed=inner.fixed + inner.arguments)
+
+
+def _may_wait_for_its_value(word: str) -> bool:
+    return word.startswith("-") and word != "--" and "=" not in word
 
 
 def _woven(text: str, words: Sequence[str], more_words: Sequence[str]) -> str:

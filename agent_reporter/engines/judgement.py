@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agent_reporter.engines.adapter import StopCause
 
 NO_REASON_KNOWN = "engine_failed"
+CONNECTION_LOST = "connection_lost"
+"""The reason of an engine whose ssh ended: a stop goes to that too, and the engine may see its end first."""
 STATUS_OF_SIGINT = 128 + signal.SIGINT
 
 _REASONS_OF_ALL = (
@@ -99,9 +101,9 @@ def _was_stopped(endings: Endings, evidence: Evidence, returncode: int) -> bool:
         return evidence.finished is False
     if _went_through(endings, evidence, returncode):
         return False
-    return (
-        _was_interrupted(endings, evidence, returncode) or signal_of(returncode) > 0 or not evidence.message
-    )
+    by_a_signal = _was_interrupted(endings, evidence, returncode) or signal_of(returncode) > 0
+    cut_off = _reason(endings, evidence, returncode) == CONNECTION_LOST
+    return by_a_signal or cut_off or not evidence.message
 
 
 def _went_through(endings: Endings, evidence: Evidence, returncode: int) -> bool:

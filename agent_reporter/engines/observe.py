@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import EngineError, Stream
 from agent_reporter.engines.error_types import kind_of
-from agent_reporter.engines.fields import MAX_PATH_CHARACTERS, path, text
+from agent_reporter.engines.fields import path, text
 from agent_reporter.engines.judgement import Endings, Evidence, judge
 from agent_reporter.engines.last_words import LastWords
 from agent_reporter.errors import ConfigurationError
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 ENDINGS = Endings(engine="The engine")
 
-MAX_SEARCHED_CHARACTERS = MAX_PATH_CHARACTERS
+MAX_SEARCHED_CHARACTERS = 2048
 """As much of a line is searched: what comes then costs time, and says no more."""
+
+_NESTED_REPEATS = re.compile(r"(?<!\\)[+*}][^()]*(?<!\\)\)[+*{]")
 
 
 def error_pattern(pattern: str) -> re.Pattern[str]:
@@ -34,6 +36,11 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
             f"--error-lines {pattern!r:.200} is no regular expression: {problem}. Write it as Python's re "
             "has it."
         ) from problem
+    if _NESTED_REPEATS.search(pattern):
+        raise ConfigurationError(
+            f"--error-lines {pattern!r:.200} repeats what is repeated already, which may take for ever on a "
+            "long line. Write it without a repeat around a repeat, such as '[a-z ]+' for '([a-z]+ ?)*'."
+        )
     if compiled.search(""):
         raise ConfigurationError(
             f"--error-lines {pattern!r:.200} is found in every line, also in an empty one. Name what only "
@@ -57,6 +64,10 @@ class Observe:
     def recognises(self, invocation: Invocation) -> bool:
         """Any command at all."""
         return bool(invocation.program)
+
+    def restores_nothing(self, invocation: Invocation) -> bool:  # noqa: ARG002 - others look at it
+        """That is not known."""
+        return False
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

@@ -96,6 +96,10 @@ class PgBackRest:
         """Whether the command starts pgBackRest, under any name such as pgbackrest-2.45."""
         return _PROGRAM.match(invocation.program) is not None
 
+    def restores_nothing(self, invocation: Invocation) -> bool:  # noqa: ARG002 - others look at it
+        """It has no dry run of a restore."""
+        return False
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:

@@ -43,6 +43,7 @@ _LOGGING_ELSEWHERE = ("--log-file", "--syslog")
 _PROGRESS = re.compile(r"-[A-Za-z]*P[A-Za-z]*|--progress(?:=true)?")
 _NO_PROGRESS = "--progress=false"
 """The progress for a terminal comes in place of the log."""
+_IS_DRY_RUN = re.compile(r"-[A-Za-z]*n[A-Za-z]*|--dry-run(?:=true)?")
 _QUIET = re.compile(r"-[A-Za-z]*q[A-Za-z]*|--quiet(?:=true)?|--log-level=ERROR")
 
 _ATTEMPT = re.compile(r"Attempt (\d+)/(\d+) (failed|succeeded)")
@@ -67,6 +68,11 @@ class Rclone:
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts rclone, under any name such as rclone-1.75."""
         return _PROGRAM.match(invocation.program) is not None
+
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """Whether it is a dry run."""
+        words = _before_dashes([*invocation.fixed, *invocation.arguments])
+        return any(_IS_DRY_RUN.fullmatch(word) for word in words)
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

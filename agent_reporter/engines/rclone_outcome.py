@@ -103,7 +103,7 @@ class Printed:
         """What that says of the restore's end."""
         return Evidence(
             errors=len(self.errors),
-            restored=None if self.is_idle is None else self.transferred,
+            restored=self._restored(),
             went_through=self.went_through and any(error.path for error in self.errors),
             finished=self.is_idle,
             message=self.message,
@@ -112,6 +112,10 @@ class Printed:
             counts=_COUNTS_LIE,
             left_behind=_LEFT_INCOMPLETE,
         )
+
+    def _restored(self) -> bool | None:
+        """Not known, too, where the rest was there already."""
+        return None if self.is_idle is None or (self.checks and not self.transferred) else self.transferred
 
     def why_nothing_is_restored(self) -> tuple[str, str] | None:
         """A reason and a sentence, where exit status and counters do not tell."""

@@ -62,6 +62,11 @@ class Restic:
         """Whether the command starts restic, under any name such as restic-0.19.1."""
         return _PROGRAM.match(invocation.program) is not None
 
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """A dry run counts all that it would restore as restored."""
+        words = [*invocation.fixed, *invocation.arguments]
+        return "--dry-run" in words and _sub_command(words) == "restore"
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:

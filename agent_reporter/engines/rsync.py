@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
 from agent_reporter.engines.error_types import CORRUPTED, OTHER, ErrorKind, kind_of
 from agent_reporter.engines.fields import digits, path, text
-from agent_reporter.engines.judgement import Endings, Evidence, judge
+from agent_reporter.engines.judgement import CONNECTION_LOST, Endings, Evidence, judge
 from agent_reporter.engines.last_words import LastWords
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ ENDINGS = Endings(
     engine="rsync",
     # Some files failed, some vanished at the source, and --max-delete left some undeleted.
     partial=frozenset({23, 24, 25}),
-    interrupted=frozenset({20, 130}),
+    interrupted=frozenset({19, 20, 130}),
     reasons_by_status={1: "usage_error", 2: "protocol_incompatible", 4: "not_supported", 22: "out_of_memory"},
     reasons_by_text=(
         # Only for how it ended first: the end of one side takes the connection of the other with it.
-        ("connection_lost", re.compile(r"\Arsync error: .*\(code (10|12|30|35|255)\)")),
+        (CONNECTION_LOST, re.compile(r"\Arsync error: .*\(code (10|12|30|35|255)\)")),
         ("wrong_password", re.compile(r"@error: auth failed")),
         ("source_missing", re.compile(r"@error: unknown module|(link_stat|change_dir) \".*no such file or")),
         (
@@ -92,6 +92,10 @@ class Rsync:
         """Whether the command starts rsync, under any name such as rsync-3.4.1."""
         return _PROGRAM.fullmatch(invocation.program) is not None
 
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """Whether it is a dry run, a listing, or the daemon."""
+        return _has_option_against_it([*invocation.fixed, *invocation.arguments])
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:
@@ -113,9 +117,11 @@ class Rsync:
 
 def _restores(words: Sequence[str]) -> bool:
     """Whether there are two words that may be a source and a target, and no option against it."""
-    return sum(not word.startswith("-") for word in words) > 1 and not any(
-        word in _NO_RESTORE or _DRY_RUN_AMONG_LETTERS.match(word) for word in words
-    )
+    return sum(not word.startswith("-") for word in words) > 1 and not _has_option_against_it(words)
+
+
+def _has_option_against_it(words: Sequence[str]) -> bool:
+    return any(word in _NO_RESTORE or _DRY_RUN_AMONG_LETTERS.match(word) for word in words)
 
 
 class RsyncReader:

@@ -47,6 +47,12 @@ _PROGRAMS = frozenset({"tar", "gtar"})
 _DROP_ENVIRONMENT = frozenset({"sudo", "doas"})
 _LETTERS_WITH_VALUE = frozenset("bCfFgHIKLNTVX")
 _EXTRACT = frozenset({"x", "extract", "get"})
+_OTHER_MODES = frozenset(
+    (
+        *("A", "catenate", "concatenate", "c", "create", "d", "diff", "compare", "r", "append"),
+        *("t", "list", "u", "update", "delete", "test-label"),
+    )
+)
 _VERBOSE = frozenset({"v", "verbose"})
 _NO_LIST_ON_STDOUT = frozenset({"O", "to-stdout", "to-command", "index-file"})
 
@@ -92,6 +98,11 @@ class Tar:
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts what should be GNU tar."""
         return invocation.program in _PROGRAMS
+
+    def restores_nothing(self, invocation: Invocation) -> bool:
+        """Whether it does something else than to extract, such as to list."""
+        options, _ = _options([*invocation.fixed, *invocation.arguments])
+        return bool(options & _OTHER_MODES) and not options & _EXTRACT
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

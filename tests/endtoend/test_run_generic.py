@@ -288,6 +288,14 @@ async def test_a_stop_after_the_engines_own_end_does_not_change_how_it_ended(
     assert (document["state"], document["errors"]["reason"]) == ("failed", "engine_failed")
 
 
+async def test_a_dry_run_is_refused_before_anything_starts(agent: Agent, server: ReferenceServer) -> None:
+    restore_id = server.start_restore()
+    ended = await agent.run(restore_id, "rsync", "-an", "/a", "/b")
+    assert ended.status == 125
+    assert f"restores nothing, so there is nothing to report of restore {restore_id}" in ended.text
+    assert server.document(restore_id)["state"] == "start_requested"
+
+
 async def test_descriptors_that_run_was_given_are_the_engines_and_no_others(
     agent: Agent, server: ReferenceServer
 ) -> None:

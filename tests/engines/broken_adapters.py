@@ -107,6 +107,9 @@ class Sound:
     def recognises(self, invocation: Invocation) -> bool:
         return invocation.program == "sound"
 
+    def restores_nothing(self, invocation: Invocation) -> bool:  # noqa: ARG002 - others look at it
+        return False
+
     def prepare(self, invocation: Invocation, environment: Mapping[str, str]) -> Prepared:
         words, variables = list(invocation.arguments), dict(environment)
         all_words = [*invocation.fixed, *words]

@@ -410,7 +410,7 @@ def test_a_question_is_told_with_how_to_answer_it() -> None:
 def test_an_extract_is_asked_for_json_progress_and_a_list(command: str, started: str) -> None:
     scripts = {
         "with-repository": '#!/bin/sh\nexec borg --lock-wait 5 extract "$@"\n',
-        "with-options": '#!/bin/sh\nexec borg --critical "$@"\n',
+        "with-options": '#!/bin/sh\nexec borg --critical --lock-wait=5 "$@"\n',
         "with-end": '#!/bin/sh\nexec borg extract -- "$@"\n',
     }
     invocation = taken_apart(shlex.split(command), scripts.get)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shlex
 import signal
-from typing import TYPE_CHECKING, Never
 
 import pytest
 
@@ -13,11 +12,6 @@ from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.restic import STATUS_LINES_PER_SECOND, Restic
 from agent_reporter.errors import ConfigurationError
 from agent_reporter.model.state import RestoreState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from agent_reporter.engines.command_line import Invocation
 
 
 @pytest.mark.parametrize(
@@ -65,20 +59,6 @@ def test_a_restic_restore_is_asked_for_json_and_nothing_else_is_touched(command:
     assert environment.get("RESTIC_PROGRESS_FPS") == (STATUS_LINES_PER_SECOND if is_restore else None)
 
 
-class Raising(Restic):
-    def prepare(self, invocation: Invocation, environment: Mapping[str, str]) -> Never:
-        raise RuntimeError(invocation.program, dict(environment))
-
-
-def test_a_command_whose_adapter_raises_is_started_as_it_is_and_somebody_is_told() -> None:
-    said: list[str] = []
-    command = ["restic", "restore", "latest"]
-    assert to_start(Raising(), taken_apart(command), {"A": "b"}, said.append) == (command, {"A": "b"})
-    assert said == [
-        "The engine 'restic' raised RuntimeError('restic', {'A': 'b'}). The command is started as it is."
-    ]
-
-
 def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
     assert Restic().prepare(taken_apart(["restic", "restore"]), {"RESTIC_PROGRESS_FPS": "9"})[1] == {
         "RESTIC_PROGRESS_FPS": "9"
@@ -121,6 +101,37 @@ def test_a_command_that_is_only_prefixes_has_no_engine() -> None:
 def test_each_engine_gets_the_signal_it_cleans_up_after() -> None:
     assert Restic().stop_signal is signal.SIGINT
     assert Observe().stop_signal is signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("command", "is_so"),
+    [
+        ("restic restore latest --target /t --dry-run", True),
+        ("restic restore latest --target /t", False),
+        ("restic -r --dry-run restore latest", True),
+        ("restic backup --dry-run /t", False),
+        ("borg extract -n r::a", True),
+        ("borg extract --dry-run r::a", True),
+        ("borg extract r::a -- -n", False),
+        ("borg create -n r::a", False),
+        ("rsync -avn a b", True),
+        ("rsync --list-only a", True),
+        ("rsync -e 'ssh -n' -a a b", False),
+        ("rclone copy a b -n", True),
+        ("rclone copy a b --dry-run", True),
+        ("rclone copy a b", False),
+        ("tar tf a", True),
+        ("tar -czf a b", True),
+        ("tar -C /t -xpzf a", False),
+        ("tar --extract --file=a", False),
+        ("tar", False),
+        ("pgbackrest --stanza=main restore", False),
+        ("cp --dry-run a b", False),
+    ],
+)
+def test_a_command_that_surely_restores_nothing_is_known(command: str, *, is_so: bool) -> None:
+    invocation = taken_apart(shlex.split(command))
+    assert choose("auto", invocation).restores_nothing(invocation) is is_so
 
 
 @pytest.mark.parametrize(

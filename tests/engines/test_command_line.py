@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,20 @@ if TYPE_CHECKING:
 
 SCRIPTS = {
     "/usr/local/bin/restore": '#!/bin/sh\nset -eu\n. /etc/secret\nexec restic -r /repo "$@"\n',
-    "nested": '#!/usr/bin/env bash\nexec sudo /usr/local/bin/restore --no-lock "$@"',
+    "nested": '#!/usr/bin/env bash\nexec sudo /usr/local/bin/restore --no-lock restore "$@"',
+    "dangling": '#!/bin/sh\nexec restic restore latest --target "$@"\n',
+    "one-word": '#!/bin/sh\nexec restic restore "$*"\n',
+    "shifted": '#!/bin/sh\nTARGET=$1; shift\nexec restic restore --target "$TARGET" latest "$@"\n',
+    "counted": '#!/bin/sh\n[ $# -gt 0 ] || exit 2\nexec restic "$@"\n',
+    "twice": '#!/bin/sh\necho "$@"\nexec restic "$@"\n',
+    "substituted": '#!/bin/sh\nexec restic -r "$(cat /etc/repository)" "$@"\n',
     "conditional": '#!/bin/bash\nif true; then\n  exec borg extract "$@"\nfi\n',
     "no-arguments": "#!/bin/sh\nexec restic restore latest\n",
     "not-last": '#!/bin/sh\nexec restic "$@" || echo failed\n',
     "python": '#!/usr/bin/python3\nexec restic "$@"\n',
     "itself": '#!/bin/sh\nexec itself "$@"\n',
     "unbalanced": "#!/bin/sh\nexec restic '$@\n",
-    "ours.sh": 'exec "/opt/my restic/restic" "$@"\n',
+    "./ours.sh": 'exec "/opt/my restic/restic" "$@"\n',
 }
 
 
@@ -41,7 +48,18 @@ SCRIPTS = {
         ("sh -c", "sh", "", "-c"),
         ("sh", "sh", "", ""),
         ("/usr/local/bin/restore restore x", "restic", "-r /repo", "restore x"),
-        ("nested restore x", "restic", "-r /repo --no-lock", "restore x"),
+        ("nested x", "restic", "-r /repo --no-lock restore", "x"),
+        *((f"{name} x", name, "", "x") for name in ("dangling", "one-word", "shifted", "counted")),
+        *((f"{name} x", name, "", "x") for name in ("twice", "substituted")),
+        ("bash -eo pipefail -c 'exec restic restore x'", "restic", "", "restore x"),
+        ("bash -s ours.sh x", "bash", "", "-s ours.sh x"),
+        (
+            """sh -c 'exec restic restore x --include "/a (b); c"'""",
+            "restic",
+            "",
+            "restore x --include '/a (b); c'",
+        ),
+        ("""sh -c 'echo "a; exec restic restore x"'""", "sh", "", """-c 'echo "a; exec restic restore x"'"""),
         ("conditional r::a", "conditional", "", "r::a"),
         ("sh ours.sh restore x", "restic", "", "restore x"),
         ("sh -x missing.sh restore x", "sh", "", "-x missing.sh restore x"),
@@ -86,11 +104,12 @@ def test_a_script_is_read_where_the_shell_finds_it(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(tmp_path))
     for name, content in {
         "script": b"#!/bin/sh\nexec a \xff",
-        "binary": b"\x7fELF",
         "endless": b"#!" + b" " * MAX_SCRIPT_BYTES,
     }.items():
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o755)
+    os.mkfifo(tmp_path / "pipe", 0o755)
     assert read_script("script") == "#!/bin/sh\nexec a �"
-    assert read_script(str(tmp_path / "script")) == "#!/bin/sh\nexec a �"
-    assert [read_script(name) for name in ("binary", "endless", "missing")] == [None, None, None]
+    assert read_script(f"{tmp_path}/script") == "#!/bin/sh\nexec a �"
+    unread = ("endless", "missing", "./script", "pipe", f"{tmp_path}/pipe", str(tmp_path), "a/\0")
+    assert [read_script(name) for name in unread] == [None] * len(unread)

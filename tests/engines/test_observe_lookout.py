@@ -4,12 +4,12 @@ import asyncio
 import os
 import signal
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent_reporter.engines.adapter import Begun, Outcome, Progress, StopCause, Stream
-from agent_reporter.engines.observe import Observe, ObserveReader
+from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.running import lookout
 from agent_reporter.engines.running.lookout import PAUSE_FOR_COST, SECONDS_BETWEEN_LOOKS, Lookout
 from agent_reporter.engines.running.supervision import Supervision
@@ -54,16 +54,6 @@ class Talkative(Observe):
     tells_counts = True
 
 
-class Undecided(Observe):
-    def reader(self) -> UndecidedReader:
-        return UndecidedReader(None)
-
-
-class UndecidedReader(ObserveReader):
-    def outcome(self, returncode: int, stop: StopCause | None) -> Never:
-        raise KeyError(returncode, stop)
-
-
 def a_job() -> Job:
     now = datetime.now(UTC)
     return Job(Report("r-1", 1, RestoreState.PREPARING, now), lambda: datetime.now(UTC))
@@ -95,15 +85,6 @@ async def test_what_an_engine_prints_is_not_restored(watcher: Watcher) -> None:
     report = await supervised(watcher, f"head -c {3 * MB} /dev/zero; echo oops >&2")
     assert report.bytes_restored == 0
     assert report.errors.diagnostics == ""
-
-
-async def test_an_end_is_told_though_the_adapter_cannot_judge_it(watcher: Watcher) -> None:
-    report = await supervised(watcher, "exit 0", adapter=Undecided())
-    assert (report.state, report.errors.reason) == (RestoreState.FAILED, "adapter_failed")
-    assert report.errors.diagnostics == (
-        "The engine ended with exit status 0. "
-        "What it printed could not be judged by the adapter 'observe': KeyError(0, None)."
-    )
 
 
 async def test_a_run_that_fails_says_how_its_bytes_are_known_and_why_it_failed(

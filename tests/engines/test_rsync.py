@@ -81,7 +81,7 @@ def test_a_recorded_run_is_judged_by_status_statistics_and_errors_together(
         ("vanished-v35", 24, PARTIAL),
         ("full-v35", 11, FAILED),
         ("nosource-v35", 23, FAILED),
-        ("connection-v35", 12, FAILED),
+        ("connection-v35", 12, STOPPED),
     ],
 )
 @pytest.mark.parametrize("cause", StopCause)

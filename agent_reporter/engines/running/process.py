@@ -253,7 +253,9 @@ class EngineProcess:
         await self._all_of(self._patience.eof_seconds, [pump.read_to_end for pump in self._pumps])
         for pump in self._pumps:
             pump.give_up_reading()
-        await asyncio.wait([pump.read_to_end for pump in self._pumps])
+        await self._all_of(self._patience.eof_seconds, [pump.read_to_end for pump in self._pumps])
+        if not all(pump.read_to_end.done() for pump in self._pumps):
+            self._warn("The engine has ended, and who reads its output does not: the rest of it is not read.")
         patience = self._patience.eof_seconds if self._ladder else self._patience.drain_seconds
         await self._all_of(patience, [pump.drained for pump in self._pumps])
         for pump in self._pumps:

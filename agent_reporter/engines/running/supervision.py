@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress, StopCause
-from agent_reporter.engines.wording import diagnostics, how_it_ended
+from agent_reporter.engines.wording import diagnostics
 from agent_reporter.model.state import RestoreState
 from agent_reporter.threads import in_thread
 
@@ -91,7 +91,7 @@ class Supervision:
             result = None
         else:
             result = await self._swept(engine, ladder)
-        outcome = self._judged(returncode)
+        outcome = self._reader.outcome(returncode, self.stop)
         if result is not None and outcome.state is RestoreState.STOPPED and not result.everything_is_gone:
             outcome = _survived(outcome, result)
         for error in outcome.errors:
@@ -103,15 +103,6 @@ class Supervision:
             partial(self._job.finish, outcome.state, reason=outcome.reason, diagnostics=outcome.diagnostics),
         )
         return returncode
-
-    def _judged(self, returncode: int) -> Outcome:
-        """The reader's outcome. One of another package that raises must not keep the end from being told."""
-        try:
-            return self._reader.outcome(returncode, self.stop)
-        except Exception as problem:  # noqa: BLE001 - whatever it is, the restore has ended
-            ended = how_it_ended("The engine", returncode)
-            said = f"What it printed could not be judged by the adapter {self._adapter.name!r}: {problem!r}."
-            return Outcome(RestoreState.FAILED, "adapter_failed", diagnostics((ended, said)))
 
     async def _observed(self, engine: EngineProcess, outcome: Outcome) -> Outcome:
         """State how far the engine came; the outcome with a sentence that says how that is known."""

@@ -23,7 +23,11 @@ def checked_target(folder: str) -> Path:
     if not folder:
         raise ConfigurationError("--target is empty. Name the folder that is restored to, or leave it out.")
     path = Path(folder)
-    if path.exists() and not path.is_dir():
+    try:
+        is_something_else = not stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):  # it may not be there yet, or be for the engine's user alone
+        is_something_else = "\0" in folder
+    if is_something_else:
         raise ConfigurationError(
             f"--target {folder} is not a folder. Name the folder that is restored to, or leave it out."
         )

@@ -36,6 +36,10 @@ class Tape:
         """Whether the command starts tape-restore."""
         return invocation.program == "tape-restore"
 
+    def restores_nothing(self, invocation: Invocation) -> bool:  # noqa: ARG002 - others look at it
+        """That cannot be told."""
+        return False
+
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
     ) -> tuple[list[str], dict[str, str]]:
