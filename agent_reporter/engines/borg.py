@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
 from agent_reporter.engines.borg_outcome import ENDINGS, Printed
+from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import CORRUPTED, OTHER, ErrorKind, kind_of
 from agent_reporter.engines.fields import count, digits, parse_object, path, text
 from agent_reporter.engines.judgement import judge
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
     from agent_reporter.engines.command_line import Invocation
 
-_PROGRAM = re.compile(r"borg(?![A-Za-z])")
 # What borg takes in front of its sub-command.
 _OPTIONS_WITH_VALUE = (
     *("--debug-topic", "--lock-wait", "--umask", "--remote-path", "--remote-ratelimit", "--upload-ratelimit"),
@@ -64,14 +64,14 @@ class Borg:
 
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts borg, under any name such as borg-linux64."""
-        return _PROGRAM.match(invocation.program) is not None
+        return invocation.starts("borg")
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """Whether it is a dry run."""
         options = _before_operands([*invocation.fixed, *invocation.arguments])
         index = _sub_command(options)
         is_extract = index is not None and options[index] == "extract"
-        return is_extract and _is_dry_run(options[index:])
+        return is_extract and is_asked_for(options[index:], {"--dry-run"}, _DRY_RUN, "e")
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

@@ -20,12 +20,17 @@ _MAX_SCRIPTS = 4
 """Wrappers of wrappers are followed so far."""
 
 _SHEBANG = re.compile(r"#!\s*(?:\S*/)?(?:env\s+)?(\w+)")
-_WORD = r"""(?:[^\s;&|<>()`'"\\]|\\.|'[^']*'|"(?:[^"\\`$]|\$(?!\()|\\.)*")+"""
+_WORD = r"""(?!\#)(?:[^\s;&|<>()`'"\\]|\\.|'[^']*'|"(?:[^"\\`$]|\$(?!\()|\\.)*")+"""
 # A simple command that the shell becomes: what comes before is its own affair, what comes after never runs.
-_EXEC = re.compile(rf"(?:^|[\n;&|])[ \t]*exec[ \t]+(?P<words>{_WORD}(?:[ \t]+{_WORD})*)[ \t]*;?\s*$")
+_EXEC = re.compile(rf"(?:^|[\n;&|])[ \t]*exec[ \t]+(?P<words>{_WORD}(?:[ \t]+{_WORD})*)$")
+_COMMENT = re.compile(r"(?:^|\s)\#[^\n]*$")
 _ALL_ARGUMENTS = ('"$@"', '"${@}"')
 # A script that looks at its arguments may understand a word that is put among them as one for itself.
-_LOOKS_AT_ARGUMENTS = re.compile(r"\$\{?[0-9*#@]|\bshift\b|\bset\b\s+[^-+\s]|\bset\s+--|\bgetopts\b|\bread\b")
+_LOOKS_AT_ARGUMENTS = re.compile(
+    r"\$\{?[0-9*#@]|BASH_ARG|\bshift\b|\bset\s+(?:--|[^-+\s])|\bgetopts?\b|\bread\b"
+)
+_VERSION = r"(?:v?\d[\w.]*|[-_](?:v?\d|linux|freebsd|darwin|openbsd)[\w.-]*)?"
+_MOVING = re.compile(r"(?:^|[\n;&|])\s*(?:cd|pushd)\b|\bPATH=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,14 @@ class Invocation:
     script: tuple[int, str, str] | None = None
     """Of `sh -c SCRIPT`: the word's index in `before`, and the script up to and after the arguments."""
 
+    def starts(self, name: str) -> bool:
+        """Whether the engine is called `name`, with a version or a system behind it or not.
+
+        A script that somebody called after it, such as `restic-restore.sh`, is another program.
+        """
+        is_script = self.program.endswith((".sh", ".bash", ".py", ".pl"))
+        return not is_script and re.fullmatch(name + _VERSION, self.program) is not None
+
     def with_arguments(self, arguments: Sequence[str]) -> list[str]:
         """The whole command, with `arguments` in place of its own, which have to be among them in order."""
         if self.script is None:
@@ -56,8 +69,9 @@ class Invocation:
 def taken_apart(command: Sequence[str], read_script: ReadScript = lambda _: None) -> Invocation:
     """Find the engine in `command`.
 
-    `read_script` gives the text of a program that is a script, found as the shell finds it, or None. Only a
-    script that ends in `exec PROGRAM ... "$@"`, and does not look at its arguments before, is seen through.
+    `read_script` gives the text of a program that is a script, found as a shell finds it, or None. Only a
+    script that ends in `exec PROGRAM ... "$@"`, and does not look at its arguments before, is seen through;
+    and only where it is certain which file it is: at an absolute path, or with nothing in front of it.
     """
     return _taken_apart(tuple(command), read_script, _MAX_SCRIPTS)
 
@@ -66,76 +80,73 @@ def _taken_apart(command: tuple[str, ...], read_script: ReadScript, scripts: int
     index = after_prefixes(command)
     if index is None:
         return Invocation(command, "", ())
-    program = PurePath(command[index]).name
-    plain = Invocation(command[: index + 1], program, command[index + 1 :])
-    if program in SHELLS:
+    word = command[index]
+    plain = Invocation(command[: index + 1], PurePath(word).name, command[index + 1 :])
+    if plain.program in SHELLS:
         return _through_shell(plain, read_script, scripts) or plain
-    text = read_script(command[index]) if scripts else None
+    is_certain = index == 0 or word.startswith("/")
+    text = read_script(word) if scripts and is_certain else None
     inner = _of_script(text, read_script, scripts) if text is not None and _is_shell_script(text) else None
     return replace(inner, before=plain.before, arguments=plain.arguments) if inner else plain
 
 
 def _through_shell(shell: Invocation, read_script: ReadScript, scripts: int) -> Invocation | None:
-    """The engine behind `sh -c 'exec ENGINE ...'` or `sh SCRIPT ...`; None if it cannot be told."""
+    """The engine behind `sh -c 'exec ENGINE ...'`; None if it cannot be told."""
     arguments = shell.arguments
     position = 0
     while position < len(arguments) and re.fullmatch(r"-[A-Za-z]+", arguments[position]):
         option = arguments[position]
         position += 2 if option.endswith("o") else 1
-        if "s" in option:
-            return None
-        if "c" in option:
-            return _of_command_string(
-                shell.before + arguments, len(shell.before) + position, read_script, scripts
-            )
-    if position == len(arguments) or not scripts:
-        return None
-    word = arguments[position]
-    text = read_script(word if "/" in word else f"./{word}")
-    inner = _of_script(text, read_script, scripts) if text is not None else None
-    if inner is None:
-        return None
-    end = position + 1
-    return replace(inner, before=shell.before + arguments[:end], arguments=arguments[end:])
+        if "c" in option and position < len(arguments):
+            command = shell.before + arguments
+            return _of_command_string(command, len(shell.before) + position, read_script, scripts)
+    return None
 
 
 def _of_command_string(
     command: tuple[str, ...], index: int, read_script: ReadScript, scripts: int
 ) -> Invocation | None:
     """The engine that the script at `index` becomes. What comes after the script are words for it alone."""
-    if index >= len(command):
-        return None
-    found = _EXEC.search(command[index])
+    found = _exec_at_the_end_of(command[index])
     words = found and _words(found["words"])
     if not found or not words:
         return None
-    inner = _taken_apart(tuple(words), read_script, scripts)
+    moves = _MOVING.search(command[index][: found.start()]) is not None
+    inner = _taken_apart(tuple(words), _absolute(read_script) if moves else read_script, scripts)
     if not inner.program or inner.script is not None:
         return None
-    first = len(inner.before)
-    start = found.start("words") + _end_of_word(found["words"], first)
-    return Invocation(
-        command,
-        inner.program,
-        inner.arguments,
-        inner.fixed,
-        (index, command[index][:start], command[index][start:]),
-    )
+    start = found.start("words") + _end_of_word(found["words"], len(inner.before))
+    script = index, command[index][:start], command[index][start:]
+    return Invocation(command, inner.program, inner.arguments, inner.fixed, script)
 
 
 def _of_script(text: str, read_script: ReadScript, scripts: int) -> Invocation | None:
     """The engine that a script becomes, with its own arguments in `fixed`; None if it cannot be told."""
-    found = _EXEC.search(text)
-    if found is None or _LOOKS_AT_ARGUMENTS.search(text[: found.start("words")]):
+    found = _exec_at_the_end_of(text)
+    if found is None:
         return None
     own, _, last = found["words"].rpartition(" ")
-    words = _words(own)
-    if not words or last not in _ALL_ARGUMENTS or "$@" in own or _may_wait_for_its_value(words[-1]):
+    if last not in _ALL_ARGUMENTS or _LOOKS_AT_ARGUMENTS.search(text[: found.start("words")] + own):
         return None
-    inner = _taken_apart(tuple(words), read_script, scripts - 1)
+    words = _words(own)
+    # What comes in front of "$@" may be an option that waits for its value.
+    if not words or _may_wait_for_its_value(words[-1]):
+        return None
+    inner = _taken_apart(tuple(words), _absolute(read_script), scripts - 1)
     if not inner.program or inner.script is not None:
         return None
     return replace(inner, arguments=(), fixed=inner.fixed + inner.arguments)
+
+
+def _exec_at_the_end_of(text: str) -> re.Match[str] | None:
+    text = text.rstrip().removesuffix(";").rstrip()
+    found = _EXEC.search(text)
+    return found if found and not _COMMENT.search(text[: found.start("words")]) else None
+
+
+def _absolute(read_script: ReadScript) -> ReadScript:
+    """For scripts that are started from who knows where."""
+    return lambda word: read_script(word) if word.startswith("/") else None
 
 
 def _may_wait_for_its_value(word: str) -> bool:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 3
 """So many are told of a run that went well."""
 
-_PROGRAM = re.compile(r"pgbackrest(?![A-Za-z])")
 _CONSOLE, _STDERR = "--log-level-console", "--log-level-stderr"
 _TELLS_FILES = frozenset({"detail", "debug", "trace"})
 # Of those of `restore`: others take the next word as their value, but for --no-... and --reset-...
@@ -94,7 +93,7 @@ class PgBackRest:
 
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts pgBackRest, under any name such as pgbackrest-2.45."""
-        return _PROGRAM.match(invocation.program) is not None
+        return invocation.starts("pgbackrest")
 
     def restores_nothing(self, invocation: Invocation) -> bool:  # noqa: ARG002 - others look at it
         """It has no dry run of a restore."""

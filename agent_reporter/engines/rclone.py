@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_reporter.engines.adapter import EngineError, Progress, Stream
+from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.fields import count, parse_object, path, text
 from agent_reporter.engines.last_words import LastWords
 from agent_reporter.engines.rclone_outcome import UNDECRYPTABLE, Printed, judged, kind
@@ -27,7 +28,6 @@ MAX_ERRORS = 1000
 """Errors of one attempt that are kept with their path; more are only counted."""
 MAX_UNKEPT = 100_000
 
-_PROGRAM = re.compile(r"rclone(?![A-Za-z])")
 _RESTORING = frozenset({"copy", "copyto", "copyurl", "move", "moveto", "sync"})
 _SUB_COMMANDS = _RESTORING | frozenset(
     (
@@ -43,7 +43,7 @@ _LOGGING_ELSEWHERE = ("--log-file", "--syslog")
 _PROGRESS = re.compile(r"-[A-Za-z]*P[A-Za-z]*|--progress(?:=true)?")
 _NO_PROGRESS = "--progress=false"
 """The progress for a terminal comes in place of the log."""
-_IS_DRY_RUN = re.compile(r"-[A-Za-z]*n[A-Za-z]*|--dry-run(?:=true)?")
+_DRY_RUN_AMONG_LETTERS = re.compile(r"-[ciILlPuvx]*n[ciIlLnPuvx]*")
 _QUIET = re.compile(r"-[A-Za-z]*q[A-Za-z]*|--quiet(?:=true)?|--log-level=ERROR")
 
 _ATTEMPT = re.compile(r"Attempt (\d+)/(\d+) (failed|succeeded)")
@@ -67,12 +67,12 @@ class Rclone:
 
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts rclone, under any name such as rclone-1.75."""
-        return _PROGRAM.match(invocation.program) is not None
+        return invocation.starts("rclone")
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """Whether it is a dry run."""
         words = _before_dashes([*invocation.fixed, *invocation.arguments])
-        return any(_IS_DRY_RUN.fullmatch(word) for word in words)
+        return is_asked_for(words, {"--dry-run"}, _DRY_RUN_AMONG_LETTERS, "")
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

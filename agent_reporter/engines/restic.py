@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
+from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import kind_of
 from agent_reporter.engines.fields import count, parse_object, path, text
 from agent_reporter.engines.judgement import judge
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STATUS_LINES_PER_SECOND = "5"
 
-_PROGRAM = re.compile(r"restic(?![A-Za-z])")
 # As restic's own parser has it: what is not in here takes the next word as its value.
 _OPTIONS_WITHOUT_VALUE = frozenset(
     (
@@ -44,6 +44,7 @@ _COUNTERS = (
     *("total_files", "files_restored", "files_skipped"),
     *("total_bytes", "bytes_restored", "bytes_skipped"),
 )
+_NO_LETTER = re.compile(r"(?!)")
 _NOTHING = Progress(0, 0)
 _BEGUN = (Begun(),)
 _BEGUN_SILENTLY = (Begun(tells_counts=False),)
@@ -60,12 +61,12 @@ class Restic:
 
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts restic, under any name such as restic-0.19.1."""
-        return _PROGRAM.match(invocation.program) is not None
+        return invocation.starts("restic")
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """A dry run counts all that it would restore as restored."""
         words = [*invocation.fixed, *invocation.arguments]
-        return "--dry-run" in words and _sub_command(words) == "restore"
+        return _sub_command(words) == "restore" and is_asked_for(words, {"--dry-run"}, _NO_LETTER, "")
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]

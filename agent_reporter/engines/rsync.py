@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
+from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import CORRUPTED, OTHER, ErrorKind, kind_of
 from agent_reporter.engines.fields import digits, path, text
 from agent_reporter.engines.judgement import CONNECTION_LOST, Endings, Evidence, judge
@@ -54,10 +55,9 @@ _COUNTS = "The counts of files and bytes may include files that could not be wri
 _LEFT_BEHIND = "What it had transferred of an incomplete file is counted, and removed but for --partial."
 _NOTHING_TO_DO = "Nothing was transferred: all was there already, or there is nothing to restore."
 
-_PROGRAM = re.compile(r"rsync(-[\d.]+)?")
 _WANTED = ("--info=progress2,stats2", "--no-h")
 _NO_RESTORE = frozenset({"--daemon", "--server", "--list-only", "--dry-run", "--help", "--version", "-V"})
-_DRY_RUN_AMONG_LETTERS = re.compile(r"-[^-\sefBMT@]*n")
+_DRY_RUN_AMONG_LETTERS = re.compile(r"-[^-\sefBMT@]*n[^-\sefBMT@]*")
 
 _PROGRESS = re.compile(
     r" *([0-9][0-9.,]*)([KMGTP]?) +[0-9]+% +\S+/s +[0-9:?]+"
@@ -90,11 +90,12 @@ class Rsync:
 
     def recognises(self, invocation: Invocation) -> bool:
         """Whether the command starts rsync, under any name such as rsync-3.4.1."""
-        return _PROGRAM.fullmatch(invocation.program) is not None
+        return invocation.starts("rsync")
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """Whether it is a dry run, a listing, or the daemon."""
-        return _has_option_against_it([*invocation.fixed, *invocation.arguments])
+        words = [*invocation.fixed, *invocation.arguments]
+        return is_asked_for(words, _NO_RESTORE, _DRY_RUN_AMONG_LETTERS, "efBMT@")
 
     def prepare(
         self, invocation: Invocation, environment: Mapping[str, str]
@@ -117,11 +118,9 @@ class Rsync:
 
 def _restores(words: Sequence[str]) -> bool:
     """Whether there are two words that may be a source and a target, and no option against it."""
-    return sum(not word.startswith("-") for word in words) > 1 and not _has_option_against_it(words)
-
-
-def _has_option_against_it(words: Sequence[str]) -> bool:
-    return any(word in _NO_RESTORE or _DRY_RUN_AMONG_LETTERS.match(word) for word in words)
+    return sum(not word.startswith("-") for word in words) > 1 and not is_asked_for(
+        words, _NO_RESTORE, _DRY_RUN_AMONG_LETTERS, "efBMT@"
+    )
 
 
 class RsyncReader:

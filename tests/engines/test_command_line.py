@@ -27,7 +27,8 @@ SCRIPTS = {
     "python": '#!/usr/bin/python3\nexec restic "$@"\n',
     "itself": '#!/bin/sh\nexec itself "$@"\n',
     "unbalanced": "#!/bin/sh\nexec restic '$@\n",
-    "./ours.sh": 'exec "/opt/my restic/restic" "$@"\n',
+    "into-first": '#!/bin/sh\nexec restic restore --target "/srv/$1" "$@"\n',
+    "ours.sh": 'exec "/opt/my restic/restic" "$@"\n',
 }
 
 
@@ -50,7 +51,15 @@ SCRIPTS = {
         ("/usr/local/bin/restore restore x", "restic", "-r /repo", "restore x"),
         ("nested x", "restic", "-r /repo --no-lock restore", "x"),
         *((f"{name} x", name, "", "x") for name in ("dangling", "one-word", "shifted", "counted")),
-        *((f"{name} x", name, "", "x") for name in ("twice", "substituted")),
+        *((f"{name} x", name, "", "x") for name in ("twice", "substituted", "into-first")),
+        ("sudo nested x", "nested", "", "x"),
+        ("sudo /usr/local/bin/restore x", "restic", "-r /repo", "x"),
+        ("sh -c 'exec nested x'", "restic", "-r /repo --no-lock restore", "x"),
+        ("sh -c 'cd /srv && exec nested x'", "nested", "", "x"),
+        ("sh -c 'cd /srv && exec /usr/local/bin/restore x'", "restic", "-r /repo", "x"),
+        ("sh -c 'exec restic restore x # to here'", "sh", "", "-c 'exec restic restore x # to here'"),
+        ("sh -c 'dd if=a # or; exec restic restore'", "sh", "", "-c 'dd if=a # or; exec restic restore'"),
+        ("env -S 'restic restore x'", "restic restore x", "", ""),
         ("bash -eo pipefail -c 'exec restic restore x'", "restic", "", "restore x"),
         ("bash -s ours.sh x", "bash", "", "-s ours.sh x"),
         (
@@ -61,7 +70,7 @@ SCRIPTS = {
         ),
         ("""sh -c 'echo "a; exec restic restore x"'""", "sh", "", """-c 'echo "a; exec restic restore x"'"""),
         ("conditional r::a", "conditional", "", "r::a"),
-        ("sh ours.sh restore x", "restic", "", "restore x"),
+        ("sh ours.sh restore x", "sh", "", "ours.sh restore x"),
         ("sh -x missing.sh restore x", "sh", "", "-x missing.sh restore x"),
         ("no-arguments x", "no-arguments", "", "x"),
         ("not-last x", "not-last", "", "x"),
@@ -81,6 +90,32 @@ def test_the_engine_is_found_behind_what_starts_it(
     assert invocation.fixed == tuple(shlex.split(fixed))
     assert invocation.arguments == tuple(shlex.split(arguments))
     assert shlex.join(invocation.with_arguments(invocation.arguments)) == shlex.join(shlex.split(command))
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        *((f"restic{suffix}", "restic") for suffix in ("", "-0.19.1", "14", "_0.19.1_linux_amd64", "-v0.18")),
+        *((f"borg{suffix}", "borg") for suffix in ("-linux64", "-linux-glibc231", "1", "-1.4")),
+    ],
+)
+def test_an_engine_is_known_by_its_name_with_a_version_or_a_system(program: str, name: str) -> None:
+    assert taken_apart([f"/opt/{program}"]).starts(name)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["restic-restore.sh", "restic.sh", "restic-1.sh", "restic_restore.py", "resticprofile", "restic-x"],
+)
+def test_a_program_of_somebodys_own_is_not_an_engine_that_it_is_called_after(program: str) -> None:
+    assert not taken_apart([program]).starts("restic")
+
+
+@pytest.mark.parametrize(
+    "text", ["exec restic" + " " * 20_000 + "|", "exec " + "a " * 20_000 + "|", "exec " + '"a' * 9_999]
+)
+def test_a_long_script_is_looked_through_in_no_time(text: str) -> None:
+    assert taken_apart(["sh", "-c", text]).program == "sh"
 
 
 @pytest.mark.parametrize(
