@@ -45,12 +45,15 @@ def boot_id() -> str:
 
 
 def read_stat(pid: int) -> ProcessStat | None:
-    """What /proc says of `pid`; None if there is no such process, or it may not be seen."""
+    """What /proc says of `pid`; None if there is no such process, or it may not be seen.
+
+    Raises OSError where that cannot be told now, such as for want of a descriptor.
+    """
     if not 0 < pid <= MAX_PID:
         return None
     try:
         content = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     # The name, in parentheses, may hold anything, so count from its end: state is the third field.
     fields = content.rpartition(b")")[2].split()
@@ -58,7 +61,7 @@ def read_stat(pid: int) -> ProcessStat | None:
 
 
 def all_stats() -> dict[int, ProcessStat]:
-    """Every process that can be seen, by pid."""
+    """Every process that may be seen, by pid. Raises OSError rather than leave one out."""
     stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 - names suffice
     return {stat.pid: stat for stat in stats if stat is not None}
 

@@ -92,9 +92,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is; a restore with errors is never completed. Not used for an engine that is known (default: none)",
     )
     parser.add_argument(
+        "--not-run",
+        type=int,
+        choices=range(1, 256),
+        metavar="STATUS",
+        help="exit status if COMMAND was not started at all (default: 125, 126 or 127, as `env` has it)",
+    )
+    parser.add_argument(
         "--as-is",
         action="store_true",
-        help="start COMMAND unchanged and show no bar: restic is not asked for JSON, and tells no counts",
+        help="start COMMAND unchanged and show no bar: most engines then tell no counts",
     )
     add_settings(parser)
     parser.add_argument("engine_command", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -118,9 +125,10 @@ def run(args: argparse.Namespace) -> int:
             target=None if args.target is None else checked_target(args.target),
             error_lines=None if args.error_lines is None else error_pattern(args.error_lines),
         )
-        return asyncio.run(one.go())
+        status = asyncio.run(one.go())
     except AgentReporterError as problem:
-        return say(problem, NOT_RUN)
+        return say(problem, args.not_run or NOT_RUN)
+    return status if one.has_started else args.not_run or status
 
 
 class Run:
@@ -153,6 +161,10 @@ class Run:
         self._command, self._environment = list(command), dict(os.environ)
         if not as_is:
             self._command, self._environment = to_start(self._adapter, invocation, os.environ)
+        is_known = self._adapter.recognises(invocation) and invocation.keeps_its_process
+        self._alone = is_known and self._adapter.ends_its_helpers
+        self.has_started = False
+        """Whether there was an engine at all."""
         self._supervision: Supervision | None = None
         self._early_signals: list[signal.Signals] = []
         self._draining: Reporter | None = None
@@ -223,6 +235,7 @@ class Run:
                 sinks={} if self._has_bar else {Stream.OUT: 1, Stream.ERR: 2},
                 warn=self._say,
                 at_exit=self._lookout.look_at_exit,
+                alone=self._alone,
             )
         except EngineNotStartedError as problem:
             await in_thread(
@@ -233,6 +246,7 @@ class Run:
             )
             self._say(str(problem))
             return problem.returncode
+        self.has_started = True
         naming = asyncio.create_task(reporter.name_engine(job, engine.identity))
         returncode = await supervision.until_end(engine)
         await naming

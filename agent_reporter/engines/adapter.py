@@ -115,6 +115,12 @@ class Adapter(Protocol):
     """What `--engine` calls it: lower case, one word."""
     stop_signal: signal.Signals
     """The first rung of the stop ladder, the one this engine cleans up after."""
+    ends_its_helpers: bool
+    """Whether it ends what it has started, such as ssh, when it gets a signal: then it gets signals alone.
+
+    An engine that needs its helpers to clean up, such as ssh to remove a lock, is kept from that by a signal
+    to all of them. Of a program that is not known, the whole process group gets it, as from a terminal.
+    """
     begins_at_once: bool
     """Whether the engine restores from its start, as far as can be told: its reader never says Begun."""
     tells_counts: bool

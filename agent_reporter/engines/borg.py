@@ -59,6 +59,7 @@ class Borg:
     name = "borg"
     stop_signal = signal.SIGTERM
     """It ignores the first SIGINT of an extract. After SIGTERM it ends at once, and releases its lock."""
+    ends_its_helpers = True
     begins_at_once = False
     tells_counts = True
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     ReadScript = Callable[[str], str | None]
 
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+_STAND_BETWEEN = frozenset({"doas", "runuser", "timeout"})
+"""They go on to run beside what they start, and not every signal comes through."""
 _MAX_SCRIPTS = 4
 """Wrappers of wrappers are followed so far."""
 
@@ -47,6 +49,11 @@ class Invocation:
     """Arguments that a wrapper puts in front of those: they are in its script, and cannot be changed."""
     script: tuple[int, str, str] | None = None
     """Of `sh -c SCRIPT`: the word's index in `before`, and the script up to and after the arguments."""
+
+    @property
+    def keeps_its_process(self) -> bool:
+        """Whether what is started becomes the engine, or passes signals on to it, as sudo does."""
+        return not any(PurePath(word).name in _STAND_BETWEEN for word in self.before[:-1])
 
     def starts(self, name: str) -> bool:
         """Whether the engine is called `name`, with a version or a system behind it or not.

@@ -28,6 +28,7 @@ class Guarded:
         self._warn = warn
         self.name = adapter.name
         self.stop_signal = adapter.stop_signal
+        self.ends_its_helpers = bool(adapter.ends_its_helpers)
         self.begins_at_once = adapter.begins_at_once
         self.tells_counts = adapter.tells_counts
 
@@ -61,11 +62,12 @@ class Guarded:
             return list(invocation.arguments), dict(environment)
 
     def reader(self) -> OutputReader:
-        """The adapter's reader, guarded as well; one that observes, if there is none."""
+        """The adapter's reader, guarded as well; if there is none, the engine is one that tells nothing."""
         try:
             return _GuardedReader(self._adapter.reader(), self.name, self._warn)
         except FAULTS as problem:
             self._say(problem, "Its output is not read.")
+            self.begins_at_once, self.tells_counts = True, False
             return Observe().reader()
 
     def _say(self, problem: BaseException, consequence: str) -> None:

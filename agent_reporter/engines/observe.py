@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import EngineError, Stream
 from agent_reporter.engines.error_types import kind_of
@@ -14,7 +15,7 @@ from agent_reporter.engines.last_words import LastWords
 from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from agent_reporter.engines.adapter import Observation, Outcome, StopCause
     from agent_reporter.engines.command_line import Invocation
@@ -24,22 +25,32 @@ ENDINGS = Endings(engine="The engine")
 MAX_SEARCHED_CHARACTERS = 2048
 """As much of a line is searched: what comes then costs time, and says no more."""
 
-_NESTED_REPEATS = re.compile(r"(?<!\\)[+*}][^()]*(?<!\\)\)[+*{]")
+_FEW_TIMES = 10
+"""A choice that is repeated as often at most, such as the numbers of an address, costs little."""
+
+_parser: Any = importlib.import_module(
+    "re._parser"
+)  # the only one there is that tells how a pattern is built
+_REPEATS = (_parser.MAX_REPEAT, _parser.MIN_REPEAT)
+_KEEPS_ITS_CHOICE = ("POSSESSIVE_REPEAT", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT")
+"""What is matched once, and never tried another way."""
 
 
 def error_pattern(pattern: str) -> re.Pattern[str]:
     """The lines on stderr that tell of an error; raises ConfigurationError for what is no such pattern."""
     try:
         compiled = re.compile(pattern)
+        is_endless = _repeats_a_choice(_parser.parse(pattern))
     except (re.error, RecursionError, OverflowError) as problem:
         raise ConfigurationError(
             f"--error-lines {pattern!r:.200} is no regular expression: {problem}. Write it as Python's re "
             "has it."
         ) from problem
-    if _NESTED_REPEATS.search(pattern):
+    if is_endless:
         raise ConfigurationError(
-            f"--error-lines {pattern!r:.200} repeats what is repeated already, which may take for ever on a "
-            "long line. Write it without a repeat around a repeat, such as '[a-z ]+' for '([a-z]+ ?)*'."
+            f"--error-lines {pattern!r:.200} repeats what holds a repeat or a choice itself, which may take "
+            "for ever on a long line. Write a repeat of single characters, such as '[a-z ]+' for "
+            "'([a-z]+ ?)+', and '.*' for '(.|\\s)*' or '(one|two)*'."
         )
     if compiled.search(""):
         raise ConfigurationError(
@@ -49,11 +60,37 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
+def _repeats_a_choice(pattern: Any, *, is_repeated: bool = False) -> bool:
+    """Whether a part of a parsed pattern is repeated that can match the same text in several ways.
+
+    Then the ways to match a line may be twice as many with each character.
+    """
+    for operation, argument in pattern:
+        is_repeat = operation in _REPEATS
+        least, most = argument[:2] if is_repeat else (1, 1)
+        if is_repeated and (least != most or operation is _parser.BRANCH):
+            return True
+        within = (is_repeated and str(operation) not in _KEEPS_ITS_CHOICE) or most > _FEW_TIMES
+        if any(_repeats_a_choice(part, is_repeated=within) for part in _parts(argument)):
+            return True
+    return False
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The patterns in the argument of an operation."""
+    if isinstance(argument, _parser.SubPattern):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for part in argument:
+            yield from _parts(part)
+
+
 class Observe:
     """A program that nothing more is known of than, perhaps, how the lines look that tell of its errors."""
 
     name = "observe"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = False
     begins_at_once = True
     tells_counts = False
 

@@ -88,6 +88,7 @@ class PgBackRest:
 
     name = "pgbackrest"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = False
     tells_counts = True
 

@@ -62,6 +62,7 @@ class Rclone:
 
     name = "rclone"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = True
     tells_counts = True
 

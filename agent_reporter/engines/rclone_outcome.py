@@ -35,6 +35,7 @@ ENDINGS = Endings(
             "source_missing",
             re.compile(r"(directory|object|file) not found|source doesn't exist"),
         ),
+        ("transfer_limit", re.compile(r"max transfer limit reached")),
         ("time_limit", re.compile(r"max transfer duration reached")),
         ("target_full", re.compile(r"file too big for remaining disk space")),
         ("target_unusable", re.compile(r"is a file not a directory")),
@@ -74,6 +75,9 @@ def kind(message: str) -> ErrorKind:
     return next((kind for kind, pattern in _KINDS if pattern.search(message)), OTHER)
 
 
+_LIMIT = re.compile(r"max transfer (limit|duration) reached")
+
+
 @dataclass(slots=True)
 class Printed:
     """What a run printed, in brief."""
@@ -104,7 +108,7 @@ class Printed:
         return Evidence(
             errors=len(self.errors),
             restored=self._restored(),
-            went_through=self.went_through and any(error.path for error in self.errors),
+            went_through=self._went_through_past_errors(),
             finished=self.is_idle,
             message=self.message,
             context=self.context,
@@ -112,6 +116,10 @@ class Printed:
             counts=_COUNTS_LIE,
             left_behind=_LEFT_INCOMPLETE,
         )
+
+    def _went_through_past_errors(self) -> bool:
+        hit_a_limit = _LIMIT.search(f"{self.message}\n{self.context}") is not None
+        return self.went_through and any(error.path for error in self.errors) and not hit_a_limit
 
     def _restored(self) -> bool | None:
         """Not known, too, where the rest was there already."""

@@ -56,6 +56,7 @@ class Restic:
     name = "restic"
     stop_signal = signal.SIGINT
     """0.14 cleans up after SIGINT only; after SIGTERM it leaves a stale lock."""
+    ends_its_helpers = True
     begins_at_once = False
     tells_counts = True
 

@@ -30,7 +30,7 @@ ENDINGS = Endings(
 )
 
 _LISTED_ERRORS = re.compile(r"There were \d+ errors")
-_CANCELLED = re.compile(r"context canceled|interrupted", re.IGNORECASE)
+_CANCELLED = re.compile(r"context canceled")
 
 _COUNTS_LIE = "The counts of files and bytes include files that failed."
 _NO_COUNTS = "This version of restic prints no counts."

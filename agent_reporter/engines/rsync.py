@@ -85,6 +85,7 @@ class Rsync:
 
     name = "rsync"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = False
     tells_counts = True
 
@@ -152,11 +153,19 @@ class RsyncReader:
         endings = _FOUND_NOTHING if self._listed == 0 else ENDINGS
         return judge(endings, self._evidence(), returncode, stop)
 
-    def _evidence(self) -> Evidence:
+    def _restored_something(self) -> bool | None:
+        """Not known, too, where more is listed than failed, and its folder: the rest was there already."""
         files = self._newest.files_restored
+        if files is None:
+            return None
+        if files + self._created > 0:
+            return True
+        return None if self._listed is not None and self._listed > self._errors + 1 else False
+
+    def _evidence(self) -> Evidence:
         return Evidence(
             errors=self._errors,
-            restored=None if files is None else files + self._created > 0,
+            restored=self._restored_something(),
             interrupted="received SIG" in self._first_end,
             message=self._first_end or str(self._last_words),
             context=str(self._last_words),

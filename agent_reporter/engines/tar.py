@@ -92,6 +92,7 @@ class Tar:
 
     name = "tar"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = True
     tells_counts = True
 

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 MAX_DIAGNOSTICS_BYTES = 4096
 
 _SHELL_SIGNAL_BASE = 128
-_PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]{0,256}:)[^/@\s]{1,1024}@")
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]{0,256}:)[^/\s]{1,1024}@")
+_SECRET_IN_QUERY = re.compile(
+    r"([?&][\w-]{0,40}(?:sig|signature|token|secret|password|credential|key)=)[^&\s'\"]{1,2048}",
+    re.IGNORECASE,
+)
 _MAX_CREDENTIALS_CHARACTERS = 1300
 
 
@@ -24,6 +28,7 @@ def clean(text: str, limit: int) -> str:
     text = text[: limit + _MAX_CREDENTIALS_CHARACTERS]
     if "://" in text:  # before the cut, which may leave half of a password behind
         text = _PASSWORD_IN_URL.sub(r"\1***@", text)
+        text = _SECRET_IN_QUERY.sub(r"\1***", text)
     text = text[:limit]
     if text.isascii():
         return text

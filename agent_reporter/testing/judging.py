@@ -11,7 +11,7 @@ from agent_reporter.testing.rules import shown
 from agent_reporter.testing.watched import WatchedReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from agent_reporter.testing.case import Case
     from agent_reporter.testing.recordings import Line
@@ -64,11 +64,11 @@ def no_password_is_told(case: Case) -> None:
         for spot in ends_of_words(text)
     ]
     for line in random.sample(spoilt, min(len(spoilt), 500 * case.thoroughness)):
-        _check_diagnostics(case, [line])
+        _check_words(case, [line])
     for stream in Stream:
         for _ in range(50 * case.thoroughness):
             urls = random.choice((4, 15, 150)) * f"{URL} "
-            _check_diagnostics(case, [(stream, f"Fatal: {'x' * random.randrange(99)} {urls}")] * 20)
+            _check_words(case, [(stream, f"Fatal: {'x' * random.randrange(99)} {urls}")] * 20)
 
 
 def _check_endings(reader: WatchedReader, endings: Sequence[tuple[int, StopCause | None]]) -> None:
@@ -81,11 +81,14 @@ def _check_endings(reader: WatchedReader, endings: Sequence[tuple[int, StopCause
             rules.SAME_AGAIN.broken(f"{said}, for exit status {ending[0]} and stop {ending[1]!s}.")
 
 
-def _check_diagnostics(case: Case, lines: Iterable[Line]) -> None:
+def _check_words(case: Case, lines: Sequence[Line]) -> None:
     """That the password is not in what is said of a run that printed `lines`, however it ended."""
     reader = WatchedReader(case, "lines with a password")
-    reader.read_all(lines)
-    for returncode in (0, 1, -9):
-        outcome = reader.outcome(returncode)
-        if PASSWORD[:5] in outcome.diagnostics:
-            rules.NO_PASSWORDS.broken(f"It said {shown(outcome.diagnostics)} after {shown(list(lines))}.")
+    errors = [each for each in reader.read_all(lines) if isinstance(each, EngineError)]
+    outcomes = [reader.outcome(returncode) for returncode in (0, 1, -9)]
+    words = [outcome.diagnostics for outcome in outcomes]
+    for error in [*errors, *(error for outcome in outcomes for error in outcome.errors)]:
+        words += [error.path, error.description, error.details]
+    for said in words:
+        if PASSWORD[:5] in said:
+            rules.NO_PASSWORDS.broken(f"It said {shown(said)} after {shown(list(lines))}.")

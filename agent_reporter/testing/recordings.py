@@ -65,13 +65,18 @@ def read_recordings(
 ) -> list[Recording]:
     """The recordings in `directory`: NAME.out and NAME.err for each; a pipe without output needs no file.
 
-    `endings` has the exit status and the right state for a name; a name without files is a run that printed
-    nothing.
+    `endings` has the exit status and the right state for a name. Raises ValueError for a name without files:
+    of a run that printed nothing there is an empty NAME.out.
     """
     folder, known = Path(directory), endings or {}
     names = {path.stem for path in folder.iterdir() if path.suffix in {".out", ".err"}}
+    if unknown := sorted(set(known) - names):
+        raise ValueError(
+            f"There is no recording {', '.join(unknown)} in {folder}. A run that printed nothing is an empty "
+            f"{unknown[0]}.out."
+        )
     recordings = []
-    for name in sorted(names | set(known)):
+    for name in sorted(names):
         out, err = (_content(folder / f"{name}.{stream}") for stream in (Stream.OUT, Stream.ERR))
         returncode, state = known.get(name, (0, None))
         recordings.append(Recording(out, err, returncode, state=state, name=name))

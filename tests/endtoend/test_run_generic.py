@@ -288,6 +288,16 @@ async def test_a_stop_after_the_engines_own_end_does_not_change_how_it_ended(
     assert (document["state"], document["errors"]["reason"]) == ("failed", "engine_failed")
 
 
+@pytest.mark.parametrize("command", [["no-such-engine"], ["rsync", "-an", "/a", "/b"]])
+async def test_a_caller_that_takes_some_statuses_lightly_can_choose_that_of_a_restore_that_was_not_run(
+    agent: Agent, server: ReferenceServer, command: list[str]
+) -> None:
+    start = ("run", "--not-run", "2", "--restore-id", server.start_restore(), "--")
+    assert (await agent.do(*start, *command)).status == 2
+    start = ("run", "--not-run", "2", "--restore-id", server.start_restore(), "--")
+    assert (await agent.do(*start, "sh", "-c", "exit 125")).status == 125
+
+
 async def test_a_dry_run_is_refused_before_anything_starts(agent: Agent, server: ReferenceServer) -> None:
     restore_id = server.start_restore()
     ended = await agent.run(restore_id, "rsync", "-an", "/a", "/b")

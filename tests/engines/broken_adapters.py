@@ -100,6 +100,7 @@ class Sound:
 
     name = "sound"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = False
     tells_counts = True
     made: ClassVar[type[SoundReader]] = SoundReader
@@ -396,6 +397,15 @@ class TellsPasswords(Broken):
             if outcome.state is RestoreState.FAILED:
                 return Outcome(outcome.state, outcome.reason, f"sound failed: {self.line}")
             return outcome
+
+
+class TellsPasswordsInDetails(Broken):
+    breaks = rules.NO_PASSWORDS
+
+    class made(SoundReader):  # noqa: N801 - it takes the place of an attribute
+        def error(self, message: dict[str, Any]) -> EngineError:
+            whole = str(message["error"])[:500].encode(errors="replace").decode()
+            return super().error(message)._replace(details=whole)
 
 
 class ForgetsWhenAsked(Broken):

@@ -150,12 +150,19 @@ def test_a_check_needs_a_recording_and_a_command() -> None:
 def test_recordings_are_read_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "ok.out").write_bytes(b"fine\n")
     (tmp_path / "bad.err").write_bytes(b"oh\n")
+    (tmp_path / "silent.out").touch()
     (tmp_path / "README").write_text("not a recording")
     assert read_recordings(tmp_path, {"bad": (1, "failed"), "silent": (-9, "failed")}) == [
         Recording(err=b"oh\n", returncode=1, state="failed", name="bad"),
         Recording(out=b"fine\n", name="ok"),
         Recording(returncode=-9, state="failed", name="silent"),
     ]
+
+
+def test_the_ending_of_a_recording_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ok.out").write_bytes(b"fine\n")
+    with pytest.raises(ValueError, match=r"no recording bad, okay in .*empty bad\.out"):
+        read_recordings(tmp_path, {"ok": (0, "completed"), "okay": (0, "completed"), "bad": (1, "failed")})
 
 
 def check(adapter: Adapter, seed: int = 0) -> Conformance:

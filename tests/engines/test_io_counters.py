@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter.engines.running.io_counters import (
+    Data,
     Sample,
     TreeTotal,
     Written,
-    bytes_of_data,
+    data_of,
     read_samples,
 )
 from agent_reporter.engines.running.process_tree import ProcessTree, become_subreaper
@@ -83,6 +84,19 @@ def test_a_process_that_may_not_be_read_hands_on_what_its_children_had() -> None
     assert [total(*looks[:end]) for end in (1, 2, 3)] == [75, 75, 75]
 
 
+def test_a_process_that_was_only_not_seen_counts_once_when_it_comes_back() -> None:
+    alone = [sample(1, None, 100)]
+    assert [total(alone, [])] + [total(alone, [], alone)] + [total(alone, [], [], alone)] == [100] * 3
+    both, without = [sample(1, None, 5), sample(2, 1, 70)], [sample(1, None, 6)]
+    assert total(both, without) == 75
+    assert total(both, without, [sample(1, None, 8), sample(2, 1, 900)]) == 908
+
+
+def test_one_that_comes_back_leaves_to_the_lost_what_they_had() -> None:
+    three = [sample(1, None, 5), sample(2, 1, 70), sample(3, 1, 800)]
+    assert total(three, [sample(1, None, 5)], [sample(1, None, 5), sample(2, 1, 70)]) == 875
+
+
 def test_that_a_process_may_not_be_read_is_remembered() -> None:
     tree = TreeTotal()
     tree.add([sample(1, None, None)])
@@ -132,6 +146,11 @@ class Kernel:
         return [sample(pid, parent or None, self.counts[pid]) for pid, parent in self.parents.items()]
 
 
+def seen(samples: list[Sample], missed: int | None) -> list[Sample]:
+    """A look that did not see one of them."""
+    return [one for number, one in enumerate(samples) if number != missed]
+
+
 EVENTS = st.lists(
     st.tuples(
         st.sampled_from([Kernel.spawn, Kernel.spawn, Kernel.write, Kernel.write, Kernel.end, Kernel.vanish]),
@@ -160,6 +179,27 @@ def test_the_total_never_goes_down_and_is_never_more_than_was_written(events: li
             assert before.beyond(now) == Written()
             assert now.bytes_by_calls <= kernel.written
             before = now
+
+
+@given(EVENTS, st.lists(st.integers(0, 5) | st.none(), min_size=60, max_size=60))
+def test_the_total_never_goes_down_whoever_is_not_seen(events: list[Event], missed: list[int | None]) -> None:
+    kernel, tree, before = Kernel(), TreeTotal(), Written()
+    for event, one in zip(events, missed, strict=False):
+        happen(kernel, event)
+        tree.add(seen(kernel.samples(), one))
+        assert before.beyond(tree.written) == Written()
+        before = tree.written
+
+
+@given(EVENTS, st.integers(0, 5))
+def test_whoever_is_not_seen_in_one_look_nothing_is_counted_twice(events: list[Event], missed: int) -> None:
+    kernel, tree = Kernel(), TreeTotal()
+    for event in events:
+        happen(kernel, event)
+        tree.add(kernel.samples())
+        tree.add(seen(kernel.samples(), missed))
+        tree.add(kernel.samples())
+        assert tree.written.bytes_by_calls == kernel.written
 
 
 @given(EVENTS)
@@ -193,10 +233,8 @@ def test_where_parents_reap_their_children_one_look_at_the_end_will_do(events: l
         (Written(15_000_096, 5_001_216, 196), 0, 0, 5_001_216),  # cat | cat | dd
         (Written(0, 4_194_304, 0), 0, 0, 4_194_304),  # into a mapped file
         (Written(90_000, 4_194_304, 9), 0, 0, 4_194_304),  # asynchronous IO, and a log
-        (Written(10_000_000, 1_003_520, 10), 0, 0, 1_003_520),  # the same pages ten times
-        (Written(5_000_000, 0, 5), 0, 0, 5_000_000),  # into memory, or over the network
-        (Written(7_000_000, 0, 7), 2_000_000, 0, 5_000_000),  # and it says what it does
-        (Written(7_000_000, 0, 7), 2_000_000, 1_000_000, 4_000_000),  # of which some is not read yet
+        (Written(8_000_000, 1_003_520, 8), 0, 0, 1_003_520),  # the same pages eight times
+        (Written(7_000_000, 1_003_520, 7), 0, 6_500_000, 1_003_520),  # of which most may be words
         (Written(2_000_000, 0, 2), 3_000_000, 0, 0),
         (Written(2_000_000, 0, 2), 1_500_000, 1_000_000, 0),
         (Written(), 0, 0, 0),
@@ -205,7 +243,24 @@ def test_where_parents_reap_their_children_one_look_at_the_end_will_do(events: l
 def test_data_is_told_from_pipes_pages_and_words(
     counters: Written, printed: int, unread: int, data: int
 ) -> None:
-    assert bytes_of_data(counters, printed, unread) == data
+    assert data_of(counters, printed, unread) == Data(data)
+
+
+@pytest.mark.parametrize(
+    ("counters", "printed", "unread", "data"),
+    [
+        (Written(5_000_000, 0, 5), 0, 0, 5_000_000),  # into memory, or over the network
+        (Written(7_000_000, 0, 7), 2_000_000, 0, 5_000_000),  # and it says what it does
+        (Written(7_000_000, 0, 7), 2_000_000, 1_000_000, 4_000_000),  # of which some is not read yet
+        (Written(20_000_006, 4096, 6), 0, 0, 20_000_006),  # into memory, and a line of a log on a disk
+        (Written(30_000_000, 0, 300), 0, 0, 30_000_000),  # a pipeline into memory: three times
+        (Written(100_000_000, 12_000_000, 90), 0, 0, 100_000_000),
+    ],
+)
+def test_where_disks_have_no_fair_part_in_it_all_that_was_written_counts_and_that_is_known(
+    counters: Written, printed: int, unread: int, data: int
+) -> None:
+    assert data_of(counters, printed, unread) == Data(data, has_pipes=True)
 
 
 class Tree:
@@ -225,7 +280,7 @@ class Tree:
         while (samples := read_samples(self.members.members())) is None:
             pass
         self.total.add(samples)
-        return bytes_of_data(self.total.written, printed_bytes=0)
+        return data_of(self.total.written, printed_bytes=0).bytes
 
     def says(self, word: str) -> None:
         assert self.process.stdout is not None
@@ -349,18 +404,18 @@ def test_a_look_in_whose_middle_somebody_is_reaped_tells_nothing(trees: list[Tre
 async def test_an_engine_is_looked_at_after_its_end_and_before_it_is_gone(
     watcher: Watcher, tmp_path: Path
 ) -> None:
-    seen = TreeTotal()
+    total = TreeTotal()
 
     def look(tree: ProcessTree) -> None:
         samples = read_samples(tree.members())
         assert samples is not None
-        seen.add(samples)
+        total.add(samples)
 
     command = ("sh", "-c", f"head -c 1000000 /dev/zero > {tmp_path}/file; echo a word")
     engine = await watcher.start(*command, at_exit=look)
     assert await engine.wait() == 0
     assert engine.printed_bytes == len("a word\n")
-    assert bytes_of_data(seen.written, engine.printed_bytes) == MB
+    assert data_of(total.written, engine.printed_bytes) == Data(MB)
     await until(lambda: identity(engine.pid) is None)
 
 

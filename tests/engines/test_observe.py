@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent_reporter.engines.adapter import EngineError, StopCause, Stream
 from agent_reporter.engines.observe import MAX_SEARCHED_CHARACTERS, Observe, ObserveReader, error_pattern
-from agent_reporter.errors import AgentReporterError
+from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.model.state import RestoreState
 
 OF_CP = r"^cp: .*'(?P<path>[^']*)'"
@@ -72,6 +72,53 @@ def test_a_pattern_that_can_be_none_is_refused_with_what_to_do(pattern: str, why
     with pytest.raises(AgentReporterError, match=why) as raised:
         error_pattern(pattern)
     assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"^((\w+ ?))+: failed",
+        r"^(\w+\s?)*: failed",
+        r"^(.|\s)*: failed",
+        r"(a+)+$",
+        r"(?:x*)*",
+        r"(?:x*?)*?y",
+        r"(\w\w?)+: failed",
+        r"(foo|fo)+",
+        r"(\w{1,99}){1,99}: failed",
+        r"x(?=(a+)+$)",
+        r"(a)?(?(1)(b|bc)+|d)",
+    ],
+)
+def test_a_pattern_that_may_take_for_ever_is_refused_with_what_to_write_instead(pattern: str) -> None:
+    with pytest.raises(AgentReporterError, match=r"for ever on a long line. Write .* such as '\[a-z \]\+'"):
+        error_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        (r"^ERROR: (?P<path>.*): .+", "ERROR: /t/a: gone"),
+        (r"^(foo|bar): ", "bar: gone"),
+        (r"[a-z ]+: failed", "one two: failed"),
+        (r"(ab)+c", "ababc"),
+        (r"(a|b)+c", "abac"),
+        (r"(foo|fob)+", "fobfoo"),
+        (r"^(\d{1,3}\.){3}\d+: ", "127.0.0.1: refused"),
+        (r"(?:a++b)+c", "aabc"),
+        (r"^(\[[^]]*\] )?(ERROR|FATAL)", "[now] FATAL"),
+    ],
+)
+def test_a_pattern_that_is_quick_is_taken(pattern: str, line: str) -> None:
+    assert error_pattern(pattern).search(line)
+
+
+@pytest.mark.parametrize("depth", [100, 200, 300, 400, 500, 600])
+def test_however_deep_a_pattern_is_it_is_taken_or_refused(depth: int) -> None:
+    try:
+        assert error_pattern("(" * depth + "a" + ")" * depth).search("a")
+    except ConfigurationError as refused:
+        assert "no regular expression" in str(refused)  # noqa: PT017 - either will do
 
 
 def test_a_line_without_end_is_searched_at_its_beginning_only() -> None:

@@ -218,3 +218,17 @@ async def test_the_event_loop_is_never_blocked(watcher: Watcher) -> None:
         await watcher.says("up")
         assert (await engine.stop(signal.SIGTERM, 0.05)).killed
         assert await engine.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_an_engine_that_ends_its_helpers_itself_gets_the_signal_alone(
+    watcher: Watcher, *, alone: bool
+) -> None:
+    helper = "(trap 'echo helper; exit' TERM; echo ready; while :; do sleep 0.02; done)"
+    script = f"{helper} & trap 'sleep 0.5; echo engine; exit 7' TERM; wait"
+    engine = await watcher.start("sh", "-c", script, alone=alone)
+    await watcher.says("ready")
+    assert (await engine.stop(signal.SIGTERM, 10)).everything_is_gone
+    assert await engine.wait() == 7
+    ended = [line for _, line in watcher.lines if line != "ready"]
+    assert ended == (["engine", "helper"] if alone else ["helper", "engine"])

@@ -204,6 +204,8 @@ def test_passwords_in_urls_do_not_get_into_the_diagnostics() -> None:
     reader.read_line(Stream.ERR, "Fatal: cannot reach rest:https://me:secret@host/repo")
     outcome = reader.outcome(1, None)
     assert "secret" not in outcome.diagnostics
+    reader.read_line(Stream.ERR, "Fatal: https://u:p@ss@host/x https://h/y?a=1&X-Amz-Signature=abc&b=2")
+    assert "u:***@host/x https://h/y?a=1&X-Amz-Signature=***&b=2" in reader.outcome(1, None).diagnostics
     assert "me:***@host" in outcome.diagnostics
 
 

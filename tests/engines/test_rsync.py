@@ -124,6 +124,20 @@ def test_a_run_that_had_nothing_to_do_says_so() -> None:
     assert "Nothing was transferred" in reader.outcome(0, None).diagnostics
 
 
+@pytest.mark.parametrize(("listed", "state"), [(21, PARTIAL), (2, FAILED)])
+def test_with_all_but_one_file_there_already_it_is_not_nothing_that_is_restored(
+    listed: int, state: RestoreState
+) -> None:
+    reader = Rsync().reader()
+    reader.read_line(Stream.ERR, "could not make way for new regular file: f3")
+    for line in (
+        f"Number of files: {listed} (reg: {listed - 1}, dir: 1)",
+        "Number of regular files transferred: 0",
+    ):
+        reader.read_line(Stream.OUT, line)
+    assert reader.outcome(23, None).state is state
+
+
 def test_a_disk_that_is_full_at_the_other_end_is_not_a_lost_connection() -> None:
     reader = Rsync().reader()
     for line in (

@@ -80,12 +80,13 @@ def test_a_large_file_that_has_its_size_before_its_content_is_known_by_what_is_o
     assert LARGE_FILE_BYTES + 1 <= walk.bytes_on_disk <= LARGE_FILE_BYTES + 1 + 2 * 4096
 
 
-def test_what_is_mounted_below_is_not_entered(tmp_path: Path) -> None:
+def test_what_is_mounted_below_is_not_entered_and_that_is_told(tmp_path: Path) -> None:
     with tiny_disk(tmp_path / "mounted") as mounted:
         (mounted / "file").write_bytes(b"x" * 5)
         (tmp_path / "file").write_bytes(b"x" * 70)
-        assert walked(tmp_path).bytes == 70
-        assert walked(mounted).bytes == 5
+        walk, below = walked(tmp_path), walked(mounted)
+        assert (walk.bytes, walk.mounted_folders) == (70, 1)
+        assert (below.bytes, below.mounted_folders) == (5, 0)
 
 
 def test_a_target_that_is_not_there_yet_holds_nothing(tmp_path: Path) -> None:

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.processes import ProcessStat
 
 _UNEVEN_BYTES_PER_CALL = 2 * 4096
 """A call dirties whole pages, of which it may fill the first and the last in part."""
+_FAIR_PART = 8
+"""Data for a disk is at least the eighth part of all that is written on its way, through a few pipes."""
+_MAX_GONE = 1000
+"""As many processes that are gone are known again if they are only not seen for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +52,33 @@ class Written:
             max(0, self.calls - other.calls),
         )
 
+    def at_most(self, other: Written) -> Written:
+        """What is not more than in `other`."""
+        return self.beyond(self.beyond(other))
 
-def bytes_of_data(written: Written, printed_bytes: int, unread_bytes: int = 0) -> int:
-    """How much of what a tree wrote is data, as far as can be told: rather too little than too much.
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """How much of what a tree wrote is data, as far as can be told."""
+
+    bytes: int = 0
+    has_pipes: bool = False
+    """Whether that holds also what went into pipes between processes, over a network and to /dev/null."""
+
+
+def data_of(written: Written, printed_bytes: int, unread_bytes: int = 0) -> Data:
+    """The data in what a tree wrote: what is on disks, if that is a fair part of it, else all of it.
 
     `printed_bytes` were read from the pipes of the engine's output, `unread_bytes` may still be in them.
     """
     by_calls = max(0, written.bytes_by_calls - printed_bytes)
-    if not written.bytes_to_disks:  # in memory, or on a network: there are no pages to count
-        return max(0, by_calls - unread_bytes)
+    at_least = max(0, by_calls - unread_bytes)
+    if written.bytes_to_disks * _FAIR_PART < at_least:
+        return Data(at_least, has_pipes=True)  # in memory: on a disk there is no more than a log
     if written.bytes_to_disks > by_calls + written.calls * _UNEVEN_BYTES_PER_CALL:
-        return written.bytes_to_disks  # by asynchronous IO or into mapped files: no call counts that
+        return Data(written.bytes_to_disks)  # by asynchronous IO or into mapped files: no call counts that
     # Calls count a pipeline's data in each of its processes, pages are more than a small file holds.
-    return min(by_calls, written.bytes_to_disks)
+    return Data(min(by_calls, written.bytes_to_disks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +99,7 @@ class TreeTotal:
         self._parents: dict[ProcessIdentity, ProcessIdentity | None] = {}
         self._counts: dict[ProcessIdentity, Written] = {}
         self._lost = Written()
+        self._gone: dict[ProcessIdentity, Written] = {}
         self.has_unreadable = False
         """Whether there ever was a process whose counters may not be read."""
 
@@ -93,9 +112,10 @@ class TreeTotal:
         """Take in a look that saw the whole tree."""
         now = {sample.process: sample for sample in samples}
         inherited = self._inherited(now)
+        known = self._counts | self._come_back(now)
         counts = {}
         for process, sample in now.items():
-            least = self._counts.get(process, Written()) + inherited[process]
+            least = known.get(process, Written()) + inherited[process]
             if sample.written is None:
                 self.has_unreadable = True
                 counts[process] = least  # what it will hand on to its own parent, as far as is known
@@ -103,6 +123,7 @@ class TreeTotal:
                 counts[process] = sample.written
                 self._lost += least.beyond(sample.written)
         self._lost += inherited[None]
+        self._remember_gone(now)
         self._counts = counts
         self._parents = {process: sample.parent for process, sample in now.items()}
 
@@ -117,6 +138,20 @@ class TreeTotal:
                     heir = self._parents[heir]
                 inherited[heir] += count
         return inherited
+
+    def _come_back(self, now: Iterable[ProcessIdentity]) -> dict[ProcessIdentity, Written]:
+        """What was taken for lost of those who were only not seen, and is not lost any more."""
+        found = {}
+        for process in now:
+            if (count := self._gone.pop(process, None)) is not None:
+                found[process] = count.at_most(self._lost)
+                self._lost = self._lost.beyond(found[process])
+        return found
+
+    def _remember_gone(self, now: Collection[ProcessIdentity]) -> None:
+        self._gone |= {process: count for process, count in self._counts.items() if process not in now}
+        while len(self._gone) > _MAX_GONE:
+            del self._gone[next(iter(self._gone))]
 
 
 def read_samples(members: Sequence[ProcessStat]) -> list[Sample] | None:

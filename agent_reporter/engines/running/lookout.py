@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.clock import Clock, SystemClock
 from agent_reporter.engines.adapter import Progress
-from agent_reporter.engines.running.io_counters import TreeTotal, bytes_of_data, read_samples
+from agent_reporter.engines.running.io_counters import Data, TreeTotal, data_of, read_samples
 from agent_reporter.engines.running.target_folder import Walk
 from agent_reporter.threads import in_thread
 
@@ -31,6 +31,9 @@ _IN_PIPES_BYTES = 2 << 20
 """As much of the engine's output may be in its two pipes, and not be read yet."""
 _CLOCK_OF_FILES_LAGS_NS = 20_000_000
 """Files get the time of the kernel's last tick."""
+_FAILURES = (OSError, RuntimeError)
+"""Of a look, for want of descriptors, or of a thread: it is left out, as the next may go well."""
+_NO_LAST_LOOK = " The last look failed, so there may be more."
 
 
 class Lookout:
@@ -43,8 +46,10 @@ class Lookout:
         self._since_ns = int(self._clock.now().timestamp() * 1e9) - _CLOCK_OF_FILES_LAGS_NS
         self._one_look_at_a_time = threading.Lock()
         self._total = TreeTotal()
-        self._unreadable_folders = 0
+        self._data = Data()
+        self._walk: Walk | None = None
         self._has_found = False
+        self._shortfall = ""
         self.is_needed = False
         """Whether the engine does not tell its counts itself. May be set in any thread."""
 
@@ -54,7 +59,9 @@ class Lookout:
         Whether that is needed may only come to light later, when all it printed is read.
         """
         if self._target is None:
-            self._look_at(tree)
+            self._shortfall = _NO_LAST_LOOK  # until it has come about
+            if self._look_at(tree):
+                self._shortfall = ""
 
     async def go_on_looking(self, engine: EngineProcess, state: Callable[[Progress], None]) -> None:
         """State how far the engine is, again and again, until this is cancelled."""
@@ -63,7 +70,8 @@ class Lookout:
             await self._clock.sleep(pause)
             if self.is_needed:
                 began = self._clock.monotonic()
-                state(await self._look(engine))
+                with suppress(*_FAILURES):
+                    state(await self._look(engine))
                 pause = max(SECONDS_BETWEEN_LOOKS, PAUSE_FOR_COST * (self._clock.monotonic() - began))
 
     async def last_look(self, engine: EngineProcess, *, is_complete: bool) -> Progress:
@@ -74,27 +82,40 @@ class Lookout:
         if self._target is None:
             return self._progress_of_processes(engine, unread_bytes=0)
         walk = Walk(self._target, self._since_ns)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LAST_WALK_SECONDS):
                 await _walk_through(walk)
+        except TimeoutError:
+            self._shortfall = f" They were counted for {LAST_WALK_SECONDS:g} seconds only: there may be more."
+        except _FAILURES:
+            self._shortfall = _NO_LAST_LOOK
+            return Progress()
         return self._progress_of_walk(walk, is_complete=is_complete)
 
     @property
     def remark(self) -> str:
         """Says to a person that the counts were observed, and from what; "" if none was."""
-        if not self._has_found:
+        if not self._has_found and not self._shortfall:
             return ""
-        if self._target is None:
-            seen = "bytes were observed from outside, by what its processes wrote"
-            missing = " Processes of another user were not seen." if self._total.has_unreadable else ""
-        else:
-            seen = (
-                "files and bytes were observed from outside, by what was changed in the target folder, "
-                "complete or not"
-            )
-            folders = self._unreadable_folders
-            missing = f" {folders} folders in it could not be read." if folders else ""
-        return f"The engine tells no counts: {seen}.{missing}"
+        seen = self._what_was_written() if self._target is None else self._what_was_changed()
+        return f"The engine tells no counts: {seen}{self._shortfall}"
+
+    def _what_was_written(self) -> str:
+        seen = "bytes were observed from outside, by what its processes wrote"
+        if self._data.has_pipes:
+            seen += ", also what went into pipes between them, over a network and to /dev/null"
+        return f"{seen}.{' Processes of another user were not seen.' if self._total.has_unreadable else ''}"
+
+    def _what_was_changed(self) -> str:
+        seen = (
+            "files and bytes were observed from outside, by what was changed in the target folder, "
+            "complete or not."
+        )
+        if self._walk is not None and self._walk.unreadable_folders:
+            seen += f" {self._walk.unreadable_folders} folders in it could not be read."
+        if self._walk is not None and self._walk.mounted_folders:
+            seen += f" {self._walk.mounted_folders} mounted folders in it were not entered."
+        return seen
 
     async def _look(self, engine: EngineProcess) -> Progress:
         if self._target is None:
@@ -104,23 +125,26 @@ class Lookout:
         await _walk_through(walk)
         return self._progress_of_walk(walk, is_complete=False)
 
-    def _look_at(self, tree: ProcessTree) -> None:
+    def _look_at(self, tree: ProcessTree) -> bool:
+        """Look once; False if that did not come about. Raises OSError, and then knows what it knew before."""
         with self._one_look_at_a_time:
             for _ in range(_TRIES):
                 samples = read_samples(tree.members())
                 if samples is not None:
                     self._total.add(samples)
-                    break
+                    return True
+            return False
 
     def _progress_of_processes(self, engine: EngineProcess, *, unread_bytes: int) -> Progress:
-        written = self._total.written
-        data = bytes_of_data(written, engine.printed_bytes, unread_bytes)
-        self._has_found = self._has_found or data > 0 or self._total.has_unreadable
-        return Progress(bytes_restored=data)
+        data = data_of(self._total.written, engine.printed_bytes, unread_bytes)
+        if data.bytes > self._data.bytes:  # what was told once stays told, and how it was counted
+            self._data = data
+        self._has_found = self._data.bytes > 0 or self._total.has_unreadable
+        return Progress(bytes_restored=self._data.bytes)
 
     def _progress_of_walk(self, walk: Walk, *, is_complete: bool) -> Progress:
         self._has_found = True
-        self._unreadable_folders = walk.unreadable_folders
+        self._walk = walk
         return Progress(
             bytes_restored=walk.bytes if is_complete else walk.bytes_on_disk, files_restored=walk.files
         )

@@ -79,6 +79,7 @@ class EngineProcess:
         sleep: Callable[[float], Awaitable[None]],
         warn: Callable[[str], None],
         at_exit: Callable[[ProcessTree], None],
+        alone: bool,
     ) -> None:
         """Use `start`."""
         self._process = spawned.process
@@ -86,6 +87,7 @@ class EngineProcess:
         self._tree = ProcessTree(spawned.identity)
         self._on_line = on_line
         self._at_exit = at_exit
+        self._alone = alone
         self._patience = patience
         self._sleep = sleep
         self._warn = aside(warn)
@@ -116,12 +118,14 @@ class EngineProcess:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         warn: Callable[[str], None] = _logger.warning,
         at_exit: Callable[[ProcessTree], None] = lambda _: None,
+        alone: bool = False,
     ) -> EngineProcess:
         """Start `command` and read what it prints.
 
         `on_line` gets each line in a thread, never two at once; what it raises is warned of once. `sinks`
         get the same bytes as the engine printed; `warn` gets sentences for a person, from any thread.
         `at_exit` is called in a thread when the engine has ended and waits to be reaped, and has to be quick.
+        `alone` says that it ends its helpers itself: signals go to it, and not to its process group.
         Raises EngineNotStartedError.
         """
         spawned = await in_thread(
@@ -135,6 +139,7 @@ class EngineProcess:
             sleep=sleep,
             warn=warn,
             at_exit=at_exit,
+            alone=alone,
         )
 
     @property
@@ -153,6 +158,11 @@ class EngineProcess:
         return sum(pump.read_bytes for pump in self._pumps)
 
     @property
+    def is_read(self) -> bool:
+        """Whether all lines have been shown. Not so, after `wait`, if showing one hangs."""
+        return all(pump.read_to_end.done() for pump in self._pumps)
+
+    @property
     def has_exited(self) -> bool:
         """Whether the engine itself has ended, though its pipes may not."""
         return self._exited.done()
@@ -162,11 +172,14 @@ class EngineProcess:
         return await asyncio.shield(self._finished)
 
     def send_signal(self, number: signal.Signals) -> bool:
-        """Pass a signal on to the engine's process group, as a terminal does; False if it got none."""
+        """Pass a signal on to the engine, or as a terminal does to its group; False if none got it."""
         if self._exited.done():
             return False
         try:
-            os.killpg(self.pid, number)
+            if self._alone:
+                os.kill(self.pid, number)
+            else:
+                os.killpg(self.pid, number)
         except ProcessLookupError:
             return False
         except PermissionError:
@@ -177,7 +190,7 @@ class EngineProcess:
     async def stop(self, first_signal: signal.Signals, grace_seconds: float) -> StopResult:
         """Stop the engine and all it started: `first_signal`, a grace, then SIGKILL.
 
-        The first signal goes to the process group, as engines keep helpers out of it on purpose. What is
+        The first signal goes to the engine alone if that ends its helpers, else to its process group. What is
         left when the engine has ended gets SIGTERM and a short grace. Returns when nothing runs any more, or
         nothing more can be done. A second call waits for the first one's end; a caller that is cancelled
         does not interrupt it.
@@ -254,7 +267,7 @@ class EngineProcess:
         for pump in self._pumps:
             pump.give_up_reading()
         await self._all_of(self._patience.eof_seconds, [pump.read_to_end for pump in self._pumps])
-        if not all(pump.read_to_end.done() for pump in self._pumps):
+        if not self.is_read:
             self._warn("The engine has ended, and who reads its output does not: the rest of it is not read.")
         patience = self._patience.eof_seconds if self._ladder else self._patience.drain_seconds
         await self._all_of(patience, [pump.drained for pump in self._pumps])

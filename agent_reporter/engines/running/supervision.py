@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress, StopCause
-from agent_reporter.engines.wording import diagnostics
+from agent_reporter.engines.running.process import StopResult
+from agent_reporter.engines.wording import diagnostics, how_it_ended
 from agent_reporter.model.state import RestoreState
 from agent_reporter.threads import in_thread
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent_reporter.engines.adapter import Adapter, Observation, Stream
     from agent_reporter.engines.running.lookout import Lookout
-    from agent_reporter.engines.running.process import EngineProcess, StopResult
+    from agent_reporter.engines.running.process import EngineProcess
     from agent_reporter.job import Job
 
     Show = Callable[[Stream, str, Sequence[Observation]], None]
@@ -45,10 +46,10 @@ class Supervision:
         self._job = job
         self._adapter = adapter
         self._lookout = lookout
-        self._lookout.is_needed = not adapter.tells_counts
         self._grace_seconds = grace_seconds
         self._show = show
         self._reader = adapter.reader()
+        self._lookout.is_needed = not adapter.tells_counts
         self._totals: tuple[int | None, int | None] = (None, None)
         self._engine: EngineProcess | None = None
         self._early_signals: list[signal.Signals] = []
@@ -91,7 +92,7 @@ class Supervision:
             result = None
         else:
             result = await self._swept(engine, ladder)
-        outcome = self._reader.outcome(returncode, self.stop)
+        outcome = self._reader.outcome(returncode, self.stop) if engine.is_read else _unread(returncode)
         if result is not None and outcome.state is RestoreState.STOPPED and not result.everything_is_gone:
             outcome = _survived(outcome, result)
         for error in outcome.errors:
@@ -113,8 +114,9 @@ class Supervision:
 
     async def _stop_when_asked(self, engine: EngineProcess) -> StopResult:
         await self._job.wait_for_stop()
-        if not engine.has_exited:
-            self.stop = StopCause.CONTROL_PLANE
+        if engine.has_exited:  # what it left running is not ours to end
+            return StopResult(killed=False, survivors=())
+        self.stop = StopCause.CONTROL_PLANE
         return await engine.stop(self._adapter.stop_signal, self._grace_seconds)
 
     async def _swept(self, engine: EngineProcess, ladder: asyncio.Task[StopResult]) -> StopResult:
@@ -156,6 +158,13 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel `task`, and return when it has ended."""
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _unread(returncode: int) -> Outcome:
+    """Of an engine whose output could not be read to its end, as an adapter hangs over a line."""
+    ended = how_it_ended("The engine", returncode)
+    said = "Its output could not be read to the end, so what became of the restore is not known."
+    return Outcome(RestoreState.FAILED, "adapter_failed", diagnostics((ended, said)))
 
 
 def _survived(outcome: Outcome, result: StopResult) -> Outcome:

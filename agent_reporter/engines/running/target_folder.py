@@ -53,6 +53,8 @@ class Walk:
         self.bytes_on_disk = 0
         """The same, but of large files no more than is on the disk."""
         self.unreadable_folders = 0
+        self.mounted_folders = 0
+        """Those that were not entered, as they are of another file system."""
 
     def run(self) -> None:
         """Walk. Blocks for as long as that takes, or until `end` is called in another thread."""
@@ -88,6 +90,8 @@ class Walk:
                     self._count(found)
                 elif found.st_dev == device:
                     folders.append(entry.path)
+                else:
+                    self.mounted_folders += 1
         return folders
 
     def _count(self, file: os.stat_result) -> None:

@@ -29,6 +29,7 @@ class Tape:
 
     name = "tape"
     stop_signal = signal.SIGTERM
+    ends_its_helpers = True
     begins_at_once = True
     tells_counts = True
 
