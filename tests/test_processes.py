@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from agent_reporter.processes import (
     read_stat,
     send_signal,
 )
-from tests.builders import needs_root
+from tests.builders import needs_root, python
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +107,49 @@ def test_a_process_that_only_waits_to_be_reaped_is_not_alive_but_has_an_identity
     assert identity(child.pid) == who
     assert not is_alive(who)
     assert not send_signal(who, signal.SIGTERM)
+
+
+def test_for_want_of_a_descriptor_nobody_is_taken_for_gone() -> None:
+    code = (
+        "import os, resource\n"
+        "from agent_reporter import processes\n"
+        "names = os.listdir('/proc')\n"
+        "os.listdir = lambda _: names\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))\n"
+        "for look in (processes.all_stats, lambda: processes.read_stat(os.getpid())):\n"
+        "    try: print(look())\n"
+        "    except OSError as error: print(error.strerror)\n"
+        "print(processes.read_stat(0))"
+    )
+    printed = python(code, cwd=Path(__file__).parents[1])
+    assert printed.stdout == "Too many open files\n" * 2 + "None\n", printed.stderr
+
+
+@contextmanager
+def shy_proc(folder: Path) -> Iterator[Path]:
+    """A /proc that shows each user their own processes only."""
+    mount = ["mount", "-t", "proc", "-o", "hidepid=1", "proc", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("/proc cannot be mounted here: needs root and CAP_SYS_ADMIN")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@needs_root
+def test_a_process_that_may_not_be_seen_is_nobody(tmp_path: Path) -> None:
+    with shy_proc(tmp_path) as proc:
+        code = (
+            "import os, pathlib, sys\n"
+            "from agent_reporter import processes\n"
+            "os.chdir(sys.argv[1])\n"
+            "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+            "processes.Path = lambda path: pathlib.Path(path.removeprefix('/proc/'))\n"
+            "print(processes.read_stat(1), processes.read_stat(os.getpid()) is not None)"
+        )
+        printed = python(code, proc, cwd=Path(__file__).parents[1])
+    assert printed.stdout == "None True\n", printed.stderr
 
 
 def test_a_process_that_is_gone_is_nobody(child: subprocess.Popen[bytes]) -> None:

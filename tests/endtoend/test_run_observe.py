@@ -78,6 +78,7 @@ async def test_lines_of_errors_make_a_restore_that_ended_with_0_completed_with_e
     [
         ("--error-lines", "(", "no regular expression"),
         ("--error-lines", "", "found in every line"),
+        ("--error-lines", "^(.|\\s)*: failed", "may take for ever"),
         ("--target", "", "--target is empty"),
         ("--target", "/dev/null", "/dev/null is not a folder"),
     ],

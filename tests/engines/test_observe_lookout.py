@@ -31,7 +31,7 @@ MB = 1_000_000
 BY_WRITING = "bytes were observed from outside, by what its processes wrote."
 BY_ALL_WRITING = (
     "bytes were observed from outside, by what its processes wrote, also what went into pipes between them, "
-    "over a network and to /dev/null."
+    "over a network and to /dev/null (with --target, only what is in that folder)."
 )
 BY_TARGET = (
     "files and bytes were observed from outside, by what was changed in the target folder, complete or not."

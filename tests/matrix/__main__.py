@@ -1,7 +1,7 @@
 """Every engine in every case, for real: `python -m tests.matrix`.
 
 Prints what each record should say and what it says, and whether the rest of it is true of the disk. The exit
-status is 1 if anything is not.
+status is 1 if anything is not, and if an engine is not installed, in as many versions as are wanted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +25,15 @@ from tests.matrix.play import Result, play
 from tests.matrix.scene import Case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from tests.matrix.scene import RealEngine
 
 
-async def play_all(engines: list[str], cases: list[str], at_once: int, console: Console) -> list[Result]:
-    """Play what is asked for, several engines at once, each one's cases in turn: an empty list stands for all."""
+async def play_all(
+    engines: Sequence[RealEngine], cases: list[str], at_once: int, console: Console
+) -> list[Result]:
+    """Play several engines at once, each one's cases in turn: an empty list stands for all cases."""
     room = asyncio.Semaphore(at_once)
 
     async def play_one(engine: RealEngine, directory: Path) -> list[Result]:
@@ -46,7 +49,7 @@ async def play_all(engines: list[str], cases: list[str], at_once: int, console: 
     with _folder() as folder:
         plays = [
             play_one(engine, _made(folder / f"{engine.name}-{engine.version.replace(' ', '-')}-{number}"))
-            for number, engine in enumerate(found(engines or NAMES))
+            for number, engine in enumerate(engines)
         ]
         return [result for results in await asyncio.gather(*plays) for result in results]
 
@@ -71,8 +74,21 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def table(results: list[Result]) -> Table:
-    """A row for each case."""
+def shortage(
+    names: Collection[str], engines: Sequence[RealEngine], wants: Mapping[str, int], may_lack: Collection[str]
+) -> dict[str, str]:
+    """What to say of each engine that is there in fewer versions than are wanted: one, if nothing else is said."""
+    there = Counter(engine.name for engine in engines)
+    return {
+        name: f"{there[name]} of {wanted} versions installed" if there[name] else "not installed"
+        for name in names
+        for wanted in [wants.get(name, 0 if name in may_lack else 1)]
+        if there[name] < wanted
+    }
+
+
+def table(results: list[Result], lacking: Mapping[str, str]) -> Table:
+    """A row for each case, and one for each engine of which versions are lacking."""
     drawn = Table(title="Engines, and what their records say")
     for column in ("engine", "version", "case", "expected", "reported", "counters", ""):
         drawn.add_column(column)
@@ -86,7 +102,16 @@ def table(results: list[Result]) -> Table:
             result.counters,
             "true" if result.is_true else "NOT TRUE",
         )
+    for name, what in lacking.items():
+        drawn.add_row(name, what, "", "", "", "", "LACKING")
     return drawn
+
+
+def _wanted(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if name not in NAMES or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER, with a name of: {', '.join(NAMES)}")
+    return name, int(number)
 
 
 def main() -> int:
@@ -101,6 +126,17 @@ def main() -> int:
         choices=[case.name.lower() for case in Case],
         help="only this one; may be repeated",
     )
+    parser.add_argument(
+        "--may-lack", action="append", default=[], choices=NAMES, help="need not be there; may be repeated"
+    )
+    parser.add_argument(
+        "--wants",
+        action="append",
+        default=[],
+        type=_wanted,
+        metavar="NAME=NUMBER",
+        help="has to be there in at least so many versions; may be repeated",
+    )
     parser.add_argument("--at-once", type=int, default=3, help="engines that are played at the same time")
     args = parser.parse_args()
     if os.geteuid() != 0:
@@ -108,11 +144,16 @@ def main() -> int:
         return 2
     console = Console(width=None if sys.stdout.isatty() else 160)
     begun = time.monotonic()
-    results = asyncio.run(play_all(args.engine, args.case, args.at_once, console))
-    console.print(table(results))
+    names = args.engine or NAMES
+    engines = list(found(names))
+    lacking = shortage(names, engines, dict(args.wants), args.may_lack)
+    results = asyncio.run(play_all(engines, args.case, args.at_once, console))
+    console.print(table(results, lacking))
     true = sum(result.is_true for result in results)
     print(f"{true} of {len(results)} records are true, in {time.monotonic() - begun:.0f} s.")
-    return 0 if results and true == len(results) else 1
+    for name, what in lacking.items():
+        print(f"{name}: {what}.")
+    return 0 if results and true == len(results) and not lacking else 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.matrix.scene import Case, Record, Scene
-from tests.matrix.truth import counts_are, differences, errors_are_of
+from tests.matrix.truth import counts_are, differences, errors_are_of, nothing_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Borgmatic:
                 return scene(expected=partly, untruths=partial(self._one_failed, target, name))
             case Case.PASSWORD:
                 # borgmatic asks borg for the archive's name before: the restore is never begun.
-                return scene(expected=("start_requested", ""), untruths=partial(counts_are, bytes=0, files=0))
+                return scene(expected=("start_requested", ""), untruths=partial(nothing_is_there, target))
             case _:
                 return scene(expected=("completed", ""), untruths=partial(self._all_is_there, target))
 
@@ -89,7 +89,11 @@ class Borgmatic:
 
     def _all_is_there(self, target: Path, record: Record) -> list[str]:
         restored = target / self._source.relative_to("/")
-        return [*differences(self._source, restored), *counts_are(record, bytes=30 * 100_000)]
+        return [
+            *differences(self._source, restored),
+            *errors_are_of(record, []),
+            *counts_are(record, bytes=30 * 100_000),
+        ]
 
     def _one_failed(self, target: Path, name: str, record: Record) -> list[str]:
         restored = target / self._source.relative_to("/")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NAMES = ("restic", "borg", "rsync", "rclone", "tar", "pgbackrest", "observe", "borgmatic")
 
 
-def found(names: Collection[str] = NAMES) -> Iterator[RealEngine]:
+def found(names: Collection[str]) -> Iterator[RealEngine]:
     """Each version of each engine that is found; every one has a file here."""
     for name in names:
         yield from importlib.import_module(f"tests.matrix.{name}").found()

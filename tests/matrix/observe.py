@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.matrix.play import SMALL_BYTES
 from tests.matrix.scene import Case, Record, Scene
 from tests.matrix.truth import (
     amount,
@@ -21,6 +20,9 @@ from tests.matrix.truth import (
     diagnostics_say,
     differences,
     errors_are_of,
+    it_is_full,
+    not_restored,
+    nothing_is_there,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ FILES = 60
 FILE_BYTES = 200_000
 FED_BYTES_A_SECOND = 1 << 20
 SECONDS_OF_FOOD = 30
+SECONDS_UNSEEN = 3
+"""From the last look to the end of what was killed, at most."""
 IN_THE_WAY = ("dir1/file03", "dir2/file04")
 FAILED = ("failed", "engine_failed")
 SOME = ("completed_with_errors", "unable_to_process_some_files")
@@ -86,7 +90,7 @@ class Silent:
             case Case.FULL:
                 return scene(command, self.end_of_full(), partial(self.is_full, target))
             case Case.BROKEN:
-                return scene(self.command(self._missing, target), FAILED, self.none_is_there)
+                return scene(self.command(self._missing, target), FAILED, partial(nothing_is_there, target))
             case Case.STOPPED:
                 feed = Feed(self._slow / "pipe")
                 untruths = partial(self.some_is_there, target, feed)
@@ -107,7 +111,11 @@ class Silent:
         return ("failed", "target_full")
 
     def all_is_there(self, target: Path, record: Record) -> list[str]:
-        return [*differences(self._source, target), *self.counts_are_true(target, record)]
+        return [
+            *differences(self._source, target),
+            *errors_are_of(record, []),
+            *self.counts_are_true(target, record),
+        ]
 
     def two_failed(self, target: Path, record: Record) -> list[str]:
         return [
@@ -121,20 +129,30 @@ class Silent:
         return str(target / name)
 
     def is_full(self, target: Path, record: Record) -> list[str]:
+        failed = not_restored(self._source, target)
         told = {error["type"] for error in record["errors"]["list"]}
-        found = [] if told <= {"no_space_left"} else [f"types of errors are {told}"]
-        if amount(target).bytes > SMALL_BYTES:
-            found.append("the target was not full")
-        return [*found, *self.counts_are_true(target, record)]
+        return [
+            *it_is_full(target, FILE_BYTES),
+            *([] if failed else ["all is on the disk"]),
+            *errors_are_of(record, self.failures_told(target, failed)),
+            *([] if told <= {"no_space_left"} else [f"the types of errors are {sorted(told)}"]),
+            *self.counts_are_true(target, record),
+        ]
 
-    def none_is_there(self, record: Record) -> list[str]:
-        return counts_are(record, bytes=0, files=0)
+    def failures_told(self, target: Path, failed: Sequence[str]) -> list[str]:
+        """Paths of the errors that should be listed."""
+        return [self.path_told(target, name) for name in failed]
 
     def some_is_there(self, target: Path, feed: Feed, record: Record) -> list[str]:
         """Something is, and what was seen of it is not more. (A script's processes have a word together.)"""
         there = amount(target).bytes
         feed.end()
-        return [*counts_are_between(record, bytes=(1, there + 1000)), *diagnostics_say(record, "observed")]
+        least = max(1, there - SECONDS_UNSEEN * FED_BYTES_A_SECOND)
+        return [
+            *errors_are_of(record, []),
+            *counts_are_between(record, bytes=(least, there + 1000)),
+            *diagnostics_say(record, "observed"),
+        ]
 
     def counts_are_true(self, target: Path, record: Record) -> list[str]:
         """By the counters of processes: bytes as they are, and no files."""
@@ -159,6 +177,9 @@ class Dd(Silent):
 
     def command(self, source: Path, target: Path) -> list[str]:
         return ["dd", f"if={source}/pipe", f"of={target}/pipe", "bs=64k"]
+
+    def failures_told(self, target: Path, failed: Sequence[str]) -> list[str]:  # noqa: ARG002 - it is not asked
+        return []
 
 
 class Cp(Silent):

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from tests.matrix.play import SMALL_BYTES
 from tests.matrix.scene import Case, Record, Scene
-from tests.matrix.truth import amount, counts_are, counts_are_between, diagnostics_say, differences
+from tests.matrix.truth import (
+    counts_are,
+    counts_are_between,
+    diagnostics_say,
+    differences,
+    errors_are_of,
+    it_is_full,
+    nothing_is_there,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 USER = "postgres"
 STANZA = "main"
 TABLES = 12
+LARGEST_BYTES = 2_000_000
+"""Of a table, about."""
 SECONDS_FOR_WORKERS = 30
 UNTOLD = 2
 """Files that may be restored already when it ends before it tells."""
@@ -146,13 +156,11 @@ class PgBackRest:
                 return scene(
                     [*command, broken],
                     ("failed", "repository_unreadable"),
-                    partial(self._none_is_there, target),
+                    partial(nothing_is_there, target),
                 )
             case Case.PASSWORD:
                 wrong = {"PGBACKREST_REPO1_CIPHER_PASS": "wrong"}
-                return scene(
-                    command, ("failed", "wrong_password"), partial(self._none_is_there, target), wrong
-                )
+                return scene(command, ("failed", "wrong_password"), partial(nothing_is_there, target), wrong)
             case Case.STOPPED:
                 return scene(slow, ("stopped", "stop_requested"), partial(self._it_can_go_on, target))
             case Case.KILLED:
@@ -217,6 +225,7 @@ class PgBackRest:
         settings = self._cluster / "postgresql.auto.conf"
         sizes = [*_sizes_as_in(self._reference, target, but_for=WRITTEN_BY_ITSELF), settings.stat().st_size]
         return [
+            *errors_are_of(record, []),
             *differences(self._reference, target, but_for=WRITTEN_BY_ITSELF),
             *differences(self._cluster / "base", target / "base", but_for=unsaved),
             *counts_are(record, files=len(sizes)),
@@ -228,14 +237,11 @@ class PgBackRest:
         return [*_one_error(record, "file_or_folder_missing", 55, missing), *self._part(target, record)]
 
     def _no_room(self, target: Path, record: Record) -> list[str]:
-        found = _one_error(record, "no_space_left", 64, target)
-        if amount(target).bytes < SMALL_BYTES // 2:
-            found.append("the target was not full")
-        return [*found, *self._part(target, record)]
-
-    def _none_is_there(self, target: Path, record: Record) -> list[str]:
-        found = counts_are(record, bytes=0, files=0)
-        return found if not any(target.iterdir()) else [*found, "there is something in the target"]
+        return [
+            *it_is_full(target, LARGEST_BYTES),
+            *_one_error(record, "no_space_left", 64, target),
+            *self._part(target, record),
+        ]
 
     def _workers_run_on(self, target: Path, record: Record) -> list[str]:
         _wait_for_workers(target)

@@ -17,6 +17,10 @@ from tests.matrix.truth import (
     diagnostics_say,
     differences,
     errors_are_of,
+    it_is_full,
+    not_restored,
+    nothing_is_there,
+    types_of_errors_are,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +71,9 @@ class Rsync:
             case Case.BROKEN:
                 missing = f"{self._source}-missing"
                 command = ["rsync", "-a", f"{missing}/", f"{target}/"]
-                return Scene(command, ("failed", "source_missing"), partial(self._none_is_there, missing))
+                return Scene(
+                    command, ("failed", "source_missing"), partial(self._none_is_there, target, missing)
+                )
             case Case.STOPPED:
                 return Scene(slowly, ("stopped", "stop_requested"), partial(self._some_is_there, target))
             case Case.KILLED:
@@ -76,7 +82,11 @@ class Rsync:
                 raise ValueError(case)
 
     def _all_is_there(self, target: Path, record: Record) -> list[str]:
-        return [*differences(self._source, target), *_counts_are_those_of(target, record)]
+        return [
+            *differences(self._source, target),
+            *errors_are_of(record, []),
+            *_counts_are_those_of(target, record),
+        ]
 
     def _two_failed(self, target: Path, record: Record) -> list[str]:
         names = ("dir1/file03", "dir2/file04")
@@ -87,19 +97,26 @@ class Rsync:
         ]
 
     def _one_failed(self, target: Path, record: Record) -> list[str]:
-        there = {str(path) for path in target.rglob("*") if path.is_file()}
-        told = record["errors"]["list"]
-        found = [f"{each['path']} is on the disk" for each in told if each["path"] in there]
-        if [each["type"] for each in told] != ["no_space_left"]:
-            found.append(f"errors are {told}")
-        return [*found, *_counts_are_near_those_of(target, record)]
+        """rsync ends with the first file that does not fit."""
+        failed = {str(target / name) for name in not_restored(self._source, target)}
+        told = [error["path"] for error in record["errors"]["list"]]
+        return [
+            *it_is_full(target, FILE_BYTES),
+            *errors_are_of(record, failed.intersection(told)),
+            *([] if len(told) == 1 else [f"there should be one error, and there are {told}"]),
+            *types_of_errors_are(record, "no_space_left"),
+            *_counts_are_near_those_of(target, record),
+        ]
 
-    def _none_is_there(self, missing: str, record: Record) -> list[str]:
-        return [*errors_are_of(record, [missing]), *counts_are(record, bytes=0, files=0)]
+    def _none_is_there(self, target: Path, missing: str, record: Record) -> list[str]:
+        return [*errors_are_of(record, [missing]), *nothing_is_there(target, record)]
 
     def _some_is_there(self, target: Path, record: Record) -> list[str]:
-        found = [*_counts_are_near_those_of(target, record), *diagnostics_say(record, "incomplete file")]
-        return [*found, *counts_are_between(record, bytes=(1, 300 * FILE_BYTES - 1))]
+        return [
+            *_counts_are_near_those_of(target, record),
+            *counts_are_between(record, bytes=(1, 300 * FILE_BYTES - 1)),
+            *diagnostics_say(record, "incomplete file"),
+        ]
 
 
 def _counts_are_those_of(target: Path, record: Record) -> list[str]:

@@ -23,7 +23,7 @@ _UNEVEN_BYTES_PER_CALL = 2 * 4096
 _FAIR_PART = 8
 """Data for a disk is at least the eighth part of all that is written on its way, through a few pipes."""
 _MAX_GONE = 1000
-"""As many processes that are gone are known again if they are only not seen for a while."""
+"""As many processes are known again that only were not seen for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,10 @@ class TreeTotal:
         self._counts: dict[ProcessIdentity, Written] = {}
         self._lost = Written()
         self._gone: dict[ProcessIdentity, Written] = {}
+        self.written = Written()
+        """What all have written that are or were there. May be read in any thread."""
         self.has_unreadable = False
         """Whether there ever was a process whose counters may not be read."""
-
-    @property
-    def written(self) -> Written:
-        """What all have written that are or were there."""
-        return sum(self._counts.values(), self._lost)
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Take in a look that saw the whole tree."""
@@ -126,6 +123,7 @@ class TreeTotal:
         self._remember_gone(now)
         self._counts = counts
         self._parents = {process: sample.parent for process, sample in now.items()}
+        self.written = sum(counts.values(), self._lost)
 
     def _inherited(self, now: Iterable[ProcessIdentity]) -> defaultdict[ProcessIdentity | None, Written]:
         """What was counted of those who are gone, by the nearest ancestor who is there; None for nobody."""

@@ -32,7 +32,7 @@ _IN_PIPES_BYTES = 2 << 20
 _CLOCK_OF_FILES_LAGS_NS = 20_000_000
 """Files get the time of the kernel's last tick."""
 _FAILURES = (OSError, RuntimeError)
-"""Of a look, for want of descriptors, or of a thread: it is left out, as the next may go well."""
+"""Of a look, for want of a descriptor or a thread: it is left out, as the next may go well."""
 _NO_LAST_LOOK = " The last look failed, so there may be more."
 
 
@@ -103,7 +103,10 @@ class Lookout:
     def _what_was_written(self) -> str:
         seen = "bytes were observed from outside, by what its processes wrote"
         if self._data.has_pipes:
-            seen += ", also what went into pipes between them, over a network and to /dev/null"
+            seen += (
+                ", also what went into pipes between them, over a network and to /dev/null "
+                "(with --target, only what is in that folder)"
+            )
         return f"{seen}.{' Processes of another user were not seen.' if self._total.has_unreadable else ''}"
 
     def _what_was_changed(self) -> str:
