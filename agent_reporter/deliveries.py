@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent_reporter.delivery import Delivery
+from agent_reporter.errors import SpoolError
 from agent_reporter.keeper import Keeper
 from agent_reporter.logs import get_logger
 from agent_reporter.stop import StopWatcher
@@ -105,7 +106,10 @@ class Deliveries:
     async def take_over_again_and_again(self) -> None:
         """Look for orphans for as long as the process lives."""
         while True:
-            await self.take_over()
+            try:
+                await self.take_over()
+            except SpoolError as problem:
+                _log.error("spool.unusable", problem=str(problem))
             await self._clock.sleep(TAKEOVER_INTERVAL)
 
     async def settle_all(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound that is promised

@@ -120,11 +120,12 @@ class Keeper:
             self._log.error("spool.write_failed", problem=str(problem))
 
     async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
-        """What cannot be cleared up stays, and is found to be delivered by the next who takes it over."""
+        """What cannot be cleared up is released, and found to be delivered by who takes it over next."""
         try:
             await self._aside(name, clear_up)
         except OSError as problem:
             self._log.error("spool.clearing_failed", problem=str(problem))
+            await self.release()
 
     async def release(self) -> None:
         """Leave the record in the spool for whoever works on it next."""

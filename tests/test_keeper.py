@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from tests.builders import START, FakeClock, a_record, a_report, a_result, fill,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from agent_reporter.model.report import Report
     from agent_reporter.spool import Entry
@@ -174,6 +175,22 @@ async def test_a_restore_that_was_delivered_is_forgotten(keeper: Keeper, directo
     await keeper.settle(a_result(), Ending.DELIVERED)
     assert names(directory) == ["aside", "dead"]
     assert names(directory / "dead") == []
+
+
+async def test_a_record_that_cannot_be_cleared_up_is_left_to_who_looks_for_orphans(
+    keeper: Keeper, entry: Entry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.keep(a_result())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _read_only)
+        await keeper.settle(a_result(), Ending.DELIVERED)
+    assert names(directory) == ["aside", "dead", "r-1.json"]
+    (orphan,) = await asyncio.to_thread(lambda: list(Spool(directory).orphans()))
+    await asyncio.to_thread(orphan.release)
+
+
+def _read_only(path: Path, **_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
 @pytest.mark.parametrize("ending", [ending for ending in Ending if not ending.loses_nothing])

@@ -25,8 +25,8 @@ ENDINGS = Endings(engine="The engine")
 MAX_SEARCHED_CHARACTERS = 2048
 """As much of a line is searched: what comes then costs time, and says no more."""
 
-_FEW_TIMES = 10
-"""A choice that is repeated as often at most, such as the numbers of an address, costs little."""
+_FEW_TIMES = 4
+"""A choice that is repeated as often at most, such as numbers in an address, is no worse than in a row."""
 
 _parser: Any = importlib.import_module(
     "re._parser"
@@ -60,18 +60,18 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def _repeats_a_choice(pattern: Any, *, is_repeated: bool = False) -> bool:
+def _repeats_a_choice(pattern: Any, times: int = 1) -> bool:
     """Whether a part of a parsed pattern is repeated that can match the same text in several ways.
 
-    Then the ways to match a line may be twice as many with each character.
+    Then the ways to match a line may be twice as many with each character. `times` is how often the pattern
+    is repeated itself.
     """
     for operation, argument in pattern:
-        is_repeat = operation in _REPEATS
-        least, most = argument[:2] if is_repeat else (1, 1)
-        if is_repeated and (least != most or operation is _parser.BRANCH):
+        least, most = argument[:2] if operation in _REPEATS else (1, 1)
+        if times > _FEW_TIMES and (least != most or operation is _parser.BRANCH):
             return True
-        within = (is_repeated and str(operation) not in _KEEPS_ITS_CHOICE) or most > _FEW_TIMES
-        if any(_repeats_a_choice(part, is_repeated=within) for part in _parts(argument)):
+        times_within = most * (1 if str(operation) in _KEEPS_ITS_CHOICE else times)
+        if any(_repeats_a_choice(part, times_within) for part in _parts(argument)):
             return True
     return False
 

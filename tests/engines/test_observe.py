@@ -86,6 +86,7 @@ def test_a_pattern_that_can_be_none_is_refused_with_what_to_do(pattern: str, why
         r"(\w\w?)+: failed",
         r"(foo|fo)+",
         r"(\w{1,99}){1,99}: failed",
+        r"((\w*){3}){3}: failed",
         r"x(?=(a+)+$)",
         r"(a)?(?(1)(b|bc)+|d)",
     ],

@@ -246,10 +246,20 @@ class EngineProcess:
         return living
 
     async def _living(self) -> Collection[ProcessIdentity]:
-        return await in_thread("engine-tree", self._tree.living)
+        """Who of the tree runs; of a /proc that cannot be read, the engine is believed to, until it ends."""
+        try:
+            return await in_thread("engine-tree", self._tree.living)
+        except OSError:
+            return () if self._exited.done() else (self.identity,)
 
     async def _signal_tree(self, number: signal.Signals) -> Signalled:
-        return await in_thread("engine-tree", lambda: self._tree.signal(number))
+        try:
+            return await in_thread("engine-tree", lambda: self._tree.signal(number))
+        except OSError:  # /proc cannot be read: the group is what is known without it
+            if self._exited.done():
+                return Signalled(0, ())
+            os.killpg(self.pid, number)
+            return Signalled(1, ())
 
     def _warn_of_refusal(self, refused: Collection[ProcessIdentity]) -> None:
         numbers = ", ".join(str(process.pid) for process in refused)

@@ -78,11 +78,17 @@ def spawn(command: Sequence[str], environment: Mapping[str, str]) -> Spawned:
 
 def _identify(process: subprocess.Popen[bytes]) -> ProcessIdentity:
     """Who the engine is. It is not reaped yet, so it is in /proc, even if it has ended."""
-    who = identity(process.pid)
+    try:
+        who = identity(process.pid)
+    except OSError:  # such as no descriptor left
+        who = None
     if who is None:
         process.kill()
         process.wait()
-        raise EngineNotStartedError("Mount /proc: an engine cannot be watched without it.", NOT_EXECUTABLE)
+        raise EngineNotStartedError(
+            "It cannot be read in /proc who the engine is. Mount it, and free descriptors of this user.",
+            NOT_EXECUTABLE,
+        )
     return who
 
 
