@@ -184,7 +184,7 @@ async def test_a_record_that_cannot_be_cleared_up_is_left_to_who_looks_for_orpha
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", _read_only)
         await keeper.settle(a_result(), Ending.DELIVERED)
-    assert names(directory) == ["aside", "dead", "r-1.json"]
+    assert "r-1.json" in names(directory)
     (orphan,) = await asyncio.to_thread(lambda: list(Spool(directory).orphans()))
     await asyncio.to_thread(orphan.release)
 
