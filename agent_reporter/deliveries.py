@@ -90,6 +90,10 @@ class Deliveries:
         """
         orphans = []
         for entry, record in await in_thread("spool-orphans", self._own_orphans, abandoned=_release_all):
+            if entry.restore_id in self.open:
+                # It is reported here without its record, as the spool could not be used when it was opened.
+                await in_thread("spool-release", entry.release)
+                continue
             orphan = Orphan(record, self._clock)
             keeper = self.keeper(entry, after_takeover(record, at_once=at_once))
             delivery = self.begin(orphan, keeper, spread=True)

@@ -108,12 +108,13 @@ class StopWatcher:
 
     async def _poll(self, running: Sequence[Stoppable]) -> None:
         # Calls to be made, and not coroutines: one that is cancelled before its turn would never be awaited.
+        looks: list[Callable[[], Awaitable[None]]]
         if self._lacks_events:
             looks = [partial(self._read, restore) for restore in running]
         else:
             looks = [partial(self._read, restore) for restore in running if self._is_reading_due(restore)]
             if self._control_plane.agent_id is not None:
-                looks.append(partial(self._look_at_agent_events, running))
+                looks.append(self._look_at_agent_events)
             else:
                 looks += [partial(self._look_at_events, restore) for restore in running]
         problems = [problem for problem in await asyncio.gather(*map(self._bounded, looks)) if problem]
@@ -133,26 +134,25 @@ class StopWatcher:
                 self.last_look = self._clock.monotonic()
         return ""
 
-    async def _look_at_agent_events(self, running: Sequence[Stoppable]) -> None:
-        self._agent_marker = await self._follow(
-            self._control_plane.agent_events, self._agent_marker, running, None
-        )
+    async def _look_at_agent_events(self) -> None:
+        self._agent_marker = await self._follow(self._control_plane.agent_events, self._agent_marker, None)
 
     async def _look_at_events(self, restore: Stoppable) -> None:
         def fetch(marker: str | None) -> Awaitable[Answer]:
             return self._control_plane.restore_events(restore.restore_id, marker)
 
         self._markers[restore.restore_id] = await self._follow(
-            fetch, self._markers.get(restore.restore_id), [restore], restore.restore_id
+            fetch, self._markers.get(restore.restore_id), restore.restore_id
         )
 
-    async def _follow(
-        self, fetch: Fetch, marker: str | None, running: Sequence[Stoppable], of: str | None
-    ) -> str | None:
-        """Read all events after `marker`, and return the new marker. `of` is whose events they are."""
+    async def _follow(self, fetch: Fetch, marker: str | None, of: str | None) -> str | None:
+        """Read all events after `marker`, and return the new marker. `of` is whose events they are.
+
+        They are told to whoever runs when they come: a restore may have begun since they were asked for.
+        """
         for _ in range(MAX_PAGES):
             page = read_page((await self._get(lambda: fetch(marker))).document(), of)  # noqa: B023 - awaited here
-            for restore in running:
+            for restore in self._running():
                 if restore.restore_id in page.stop_requests:
                     restore.request_stop()
             marker = page.marker or marker

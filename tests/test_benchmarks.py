@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.benchmarks.rounds import NOT_INSTALLED
+from agent_reporter.engines.catalogue import OWN
+from agent_reporter.engines.lines import LineSplitter
+from tests.benchmarks import parsing
+from tests.benchmarks.rounds import NOT_INSTALLED, QUICK
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = (
@@ -59,6 +67,11 @@ def test_each_row_is_printed_and_what_was_counted_is_exact() -> None:
     for name in ("job.advance, one thread", "job.advance, eight threads", "job.progress"):
         assert f"{name}: exact" in lines
     assert "job.progress, with a Reporter beside it: exact" in lines
+    for engine in OWN:
+        verdict = (
+            rf"{engine.name}: \d+\.\d\d of a core at 100,000 lines a second, (NOT )?under 0\.5 of a core"
+        )
+        assert any(re.fullmatch(verdict, line) for line in lines), engine.name
 
 
 def test_a_peer_that_is_not_installed_is_a_row_that_says_so() -> None:
@@ -68,6 +81,18 @@ def test_a_peer_that_is_not_installed_is_a_row_that_says_so() -> None:
     for name in OURS:
         assert is_measured(lines, name), name
     assert "tqdm.update / job.progress: not installed" in lines
+
+
+def test_a_line_that_no_reader_had_is_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Forgetful(LineSplitter):
+        def feed(self, chunk: bytes) -> list[str]:
+            return super().feed(chunk)[1:]
+
+    monkeypatch.setattr(parsing, "LineSplitter", Forgetful)
+    assert not parsing.run(QUICK)
+    assert capsys.readouterr().out.count(": the reader had ") == len(OWN)
 
 
 def test_a_group_that_is_not_there_is_named() -> None:

@@ -147,7 +147,7 @@ STATUS_COUNTS = Rule(
     "an engine that says that it failed is believed",
 )
 NO_PASSWORDS = Rule(
-    "its diagnostics hold no password of a URL",
+    "neither its diagnostics nor its errors hold a password of a URL",
     "they are shown to everybody who may see the restore",
 )
 SAME_AGAIN = Rule(

@@ -72,7 +72,10 @@ class WatchedReader:
             rules.NEVER_RAISES.broken(f"outcome raised {shown(problem)} {where}.")
         if not isinstance(outcome, Outcome) or not isinstance(outcome.state, RestoreState):
             rules.FINAL.broken(f"outcome returned {shown(outcome)} {where}.")
-        for error in outcome.errors:
+        errors: object = outcome.errors
+        if not isinstance(errors, (tuple, list)):
+            rules.FINAL.broken(f"The errors of the outcome were {shown(errors)} {where}.")
+        for error in errors:
             self._check_error(error)
         self._check_texts(outcome, where)
         self._check_state(outcome, returncode, stop, where)

@@ -113,6 +113,7 @@ class Rsync:
 
     def _some_is_there(self, target: Path, record: Record) -> list[str]:
         return [
+            *errors_are_of(record, []),
             *_counts_are_near_those_of(target, record),
             *counts_are_between(record, bytes=(1, 300 * FILE_BYTES - 1)),
             *diagnostics_say(record, "incomplete file"),

@@ -117,4 +117,4 @@ class Tar:
         """What was read since the last checkpoint is on the disk, and not yet told; or read, and not written."""
         there = amount(target).bytes
         least, most = max(1, there - CHECKPOINT_BYTES), there + CHECKPOINT_BYTES
-        return [*errors_are_of(record, []), *counts_are_between(record, bytes=(least, most))]
+        return [*errors_are_of(record, []), *counts_are_between(record, bytes=(least, most), files=(0, 0))]
