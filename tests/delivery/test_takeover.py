@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_reporter import Ending, RestoreBusyError, RestoreEndedError, RestoreState, SpoolError, processes
+from agent_reporter.deliveries import TAKEOVER_INTERVAL
 from agent_reporter.model.error_log import ErrorRecord, Errors
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.record import Destination
@@ -89,6 +90,26 @@ async def test_a_result_that_was_left_is_delivered_by_the_next_reporter(rig: Rig
     first, *_ = [request for request in rig.requests() if not request.is_poll]
     assert first.is_read  # its owner may have died with the request in flight
     assert await rig.dead_letters() == []
+
+
+async def test_what_is_reported_here_without_its_record_is_not_taken_over_here_as_well(
+    rig: Rig, log: Log
+) -> None:
+    restore_id = rig.server.start_restore()
+    await rig.leave_behind(unfinished(rig, restore_id), engine=await engine_that_is_gone())
+    spool, hidden = rig.spool.directory, rig.directory / "hidden"
+    await asyncio.to_thread(spool.rename, hidden)
+    await asyncio.to_thread(spool.touch)  # a file in its place: the spool cannot be used
+    async with rig.reporter() as reporter, reporter.restore(restore_id) as job:
+        job.progress(bytes_restored=600)
+        await eventually(lambda: log.named("spool.unusable") != [])
+        await asyncio.to_thread(spool.unlink)
+        await asyncio.to_thread(hidden.rename, spool)
+        await rig.clock.sleep(3 * TAKEOVER_INTERVAL)
+    assert await job.delivered(10)
+    assert rig.states(restore_id)[-1] == "completed"
+    assert "failed" not in rig.states(restore_id)
+    log.assert_no_bug_of_ours()
 
 
 async def test_a_result_that_had_arrived_is_not_told_again(rig: Rig) -> None:
