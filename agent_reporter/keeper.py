@@ -120,12 +120,20 @@ class Keeper:
             self._log.error("spool.write_failed", problem=str(problem))
 
     async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
-        """What cannot be cleared up is released, and found to be delivered by who takes it over next."""
+        """What cannot be cleared up is released, and found to be delivered by who takes it over next.
+
+        But not where the end could not be written either: the file would be taken for a restore without one.
+        """
         try:
             await self._aside(name, clear_up)
         except OSError as problem:
             self._log.error("spool.clearing_failed", problem=str(problem))
-            await self.release()
+            if (
+                self._entry is not None
+                and self._entry.record is not None
+                and self._entry.record.report.is_final
+            ):
+                await self.release()
 
     async def release(self) -> None:
         """Leave the record in the spool for whoever works on it next."""
