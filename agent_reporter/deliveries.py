@@ -10,6 +10,7 @@ from agent_reporter.delivery import Delivery
 from agent_reporter.errors import SpoolError
 from agent_reporter.keeper import Keeper
 from agent_reporter.logs import get_logger
+from agent_reporter.model import pacing
 from agent_reporter.stop import StopWatcher
 from agent_reporter.takeover import Orphan, after_takeover
 from agent_reporter.threads import in_thread
@@ -59,12 +60,11 @@ class Deliveries:
         self.spawn("stop", self.watcher.run)
 
     def begin(self, source: Source, keeper: Keeper, *, spread: bool = False) -> Delivery:
-        """Deliver what `source` says; `spread` makes the first call at random within an interval."""
-        delivery = Delivery(source, keeper, self._means)
+        """Deliver what `source` says; `spread` is for what a whole fleet may be about to deliver."""
+        hold = pacing.spread(self._means.settings.report_interval, self._clock.random()) if spread else 0.0
+        delivery = Delivery(source, keeper, self._means, hold=hold)
 
         async def run() -> None:
-            if spread:
-                await self._clock.sleep(self._clock.random() * self._means.settings.report_interval)
             await delivery.run()
             if delivery.over.has_happened:
                 self.dialect = _remember(self.dialect, delivery.exchange)
@@ -96,7 +96,7 @@ class Deliveries:
                 continue
             orphan = Orphan(record, self._clock)
             keeper = self.keeper(entry, after_takeover(record, at_once=at_once))
-            delivery = self.begin(orphan, keeper, spread=True)
+            delivery = self.begin(orphan, keeper, spread=not at_once)
             self.spawn(
                 f"follow {orphan.restore_id}",
                 lambda orphan=orphan, delivery=delivery: orphan.follow(  # type: ignore[misc]  # bound early

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent_reporter.errors import SignInError, TransportError
 from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 from agent_reporter.logs import get_logger
-from agent_reporter.model import verdict
+from agent_reporter.model import pacing, verdict
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.learning import (
     Circumstances,
@@ -70,7 +70,8 @@ class Source(Protocol):
 class Delivery:
     """One restore's delivery, until the control plane has its result or will never take it."""
 
-    def __init__(self, source: Source, keeper: Keeper, means: Means) -> None:
+    def __init__(self, source: Source, keeper: Keeper, means: Means, *, hold: float = 0.0) -> None:
+        """The first request is made after `hold` seconds at the earliest."""
         self.restore_id = source.restore_id
         self.source = source
         self.contacted = Moment()
@@ -91,7 +92,7 @@ class Delivery:
         self._is_waking = False
         self._wakes_urgently = False
         self._next_telling = 0.0
-        self._retry_at = self._clock.monotonic() + self._seconds_left(keeper.exchange)
+        self._retry_at = self._clock.monotonic() + max(hold, self._seconds_left(keeper.exchange))
         self._drained_at: float | None = None
         self._was_live = source.is_live
         self._ended_at: float | None = None
@@ -197,12 +198,8 @@ class Delivery:
         return self.contacted.has_happened
 
     def _pause(self, step: Step | None, report: Report) -> float:
-        now = self._clock.monotonic()
-        if now < self._retry_at:
-            return self._retry_at - now
-        if step is None or is_urgent(self.exchange, step, report):
-            return 0.0
-        return max(0.0, self._next_telling - now)
+        urgent = step is None or is_urgent(self.exchange, step, report)
+        return pacing.pause(self._clock.monotonic(), self._retry_at, self._next_telling, urgent=urgent)
 
     async def _wait(self, step: Step | None, pause: float) -> None:
         """Until there is something new; or, with something to tell already, until it may be told."""
@@ -279,11 +276,8 @@ class Delivery:
             self._log.info("delivery.recovered", after=before.attempt)
 
     def _seconds_left(self, exchange: Exchange) -> float:
-        """Until the next try. A wall clock that was set back does not make it longer than it can be."""
-        if exchange.not_before is None:
-            return 0.0
-        left = (exchange.not_before - self._clock.now()).total_seconds()
-        return min(max(left, 0.0), self._settings.retry_cap + self._settings.retry_after_cap)
+        longest = self._settings.retry_cap + self._settings.retry_after_cap
+        return pacing.seconds_left(exchange.not_before, self._clock.now(), longest)
 
     async def _end(self, ending: Ending) -> None:
         if not self.source.take_report().is_final:

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     request_timeout: Seconds = Field(default=10.0, description="A request is given up after so many seconds.")
     retry_base: Seconds = Field(default=1.0, description="The first retry waits up to so many seconds.")
     retry_cap: Seconds = Field(default=60.0, description="No retry waits longer, but for a Retry-After.")
-    retry_after_cap: Seconds = Field(default=300.0, description="A longer Retry-After is taken as this.")
+    retry_after_cap: Seconds = Field(default=240.0, description="A longer Retry-After is taken as this.")
     retention: Seconds = Field(
         default=7 * 86_400.0, description="A result is tried to be delivered for so many seconds."
     )

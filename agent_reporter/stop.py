@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent_reporter.errors import AgentReporterError, TransportError
 from agent_reporter.logs import get_logger
-from agent_reporter.model import verdict
+from agent_reporter.model import pacing, verdict
 from agent_reporter.model.events import read_page
 from agent_reporter.model.report import state_of
 from agent_reporter.model.state import RestoreState
@@ -78,7 +78,7 @@ class StopWatcher:
 
     @property
     def _request_timeout(self) -> float:
-        return min(self._means.settings.request_timeout, 2 * self._interval)
+        return pacing.look_timeout(self._means.settings.request_timeout, self._interval)
 
     def notice(self) -> None:
         """A restore has begun to run."""
@@ -102,7 +102,7 @@ class StopWatcher:
             self._forget_all_but({restore.restore_id for restore in running})
             await self._poll(running)
             if self._failure or self._lacks_events or not self._control_plane.waits_for_events:
-                due = max(due + self._interval, self._clock.monotonic())
+                due = pacing.next_look(due, self._interval, self._clock.monotonic())
                 await self._clock.sleep(due - self._clock.monotonic())
         self.last_look = None
 

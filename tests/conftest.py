@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests.engines.real_restic import binaries
 
 MISSING = "no restic: put restic-* into a directory and name it in AGENT_REPORTER_TEST_ENGINES"
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in the background with SIGINT ignored, and all that it starts inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -197,6 +197,29 @@ async def test_a_token_file_is_read_at_once_when_the_token_was_refused(
     assert await sign_in.token() == Token("second", 2)
 
 
+async def test_a_fleet_whose_token_is_refused_does_not_sign_in_at_once(clock: FakeClock) -> None:
+    source = Script([Grant("one"), Grant("two")])
+    sign_in = SignIn(source, clock, Backoff(), report_interval=2.0)
+    token = await sign_in.token()
+    before = clock.monotonic()
+    await asyncio.gather(*(sign_in.renew(token.generation) for _ in range(5)))
+    assert clock.monotonic() - before == 5.0, "half of five intervals, as chance has it, and once for all"
+    assert source.calls == 2
+
+
+async def test_a_sign_in_that_is_held_back_does_not_wait_before_it_says_so(clock: FakeClock) -> None:
+    source = Script([Grant("one"), SignInError("broken")])
+    sign_in = SignIn(source, clock, Backoff(), report_interval=2.0)
+    token = await sign_in.token()
+    with pytest.raises(SignInError, match="broken"):
+        await sign_in.renew(token.generation)
+    before = clock.monotonic()
+    with pytest.raises(SignInError, match="broken"):
+        await sign_in.renew(token.generation)
+    assert clock.monotonic() == before
+    assert source.calls == 2
+
+
 async def test_a_token_file_with_the_same_token_after_a_refusal_says_what_to_do(
     tmp_path: Path, clock: FakeClock
 ) -> None:
@@ -332,6 +355,7 @@ async def test_a_token_is_renewed_before_it_expires(
 async def test_a_token_is_renewed_five_minutes_before_its_end_or_at_nine_tenths_of_its_life(
     clock: FakeClock,
 ) -> None:
+    clock.chance = 0.0
     for life, good_for in ((86_400, 86_400 - 300), (3000, 2700), (1000, 900), (100, 90)):
         sign_in, source = signing_in(clock, Grant("one", clock.now() + timedelta(seconds=life)))
         await sign_in.token()

@@ -57,7 +57,7 @@ async def connect_directly(settings: Settings, clock: Clock | None = None) -> As
     """The control plane itself; raises ConfigurationError if `settings` do not say how to get there."""
     async with HttpSession(settings, settings.way_out) as http:
         source = await in_thread("sign-in", partial(choose_source, settings, http))
-        sign_in = SignIn(source, clock or SystemClock(), settings.backoff)
+        sign_in = SignIn(source, clock or SystemClock(), settings.backoff, settings.report_interval)
         yield ControlPlane(settings, http, sign_in)
 
 

@@ -9,23 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SignInError
 from agent_reporter.logs import get_logger
+from agent_reporter.model import pacing
 from agent_reporter.model.verdict import retry_after_seconds
 
 if TYPE_CHECKING:
     from agent_reporter.clock import Clock
     from agent_reporter.control_plane.token_sources import Grant, TokenSource
     from agent_reporter.model.backoff import Backoff
-
-RENEWAL_MARGIN = timedelta(minutes=5)
-"""A token is renewed this long before it expires, or at nine tenths of its life if that is later."""
-
-SHORTEST_LIFE = 60.0
-"""Seconds that a token is used at least, unless it is refused: clocks differ, lifetimes may be nonsense."""
 
 _log = get_logger()
 
@@ -41,12 +35,16 @@ class Token:
 class SignIn:
     """Keeps a good token at hand."""
 
-    def __init__(self, source: TokenSource, clock: Clock, backoff: Backoff) -> None:
+    def __init__(
+        self, source: TokenSource, clock: Clock, backoff: Backoff, report_interval: float = 0.0
+    ) -> None:
+        """By `report_interval` it is measured how far sign-ins are spread after a token was refused."""
         self.results: Counter[str] = Counter()
         """How often the source was asked, by `done` and `failed`."""
         self._source = source
         self._clock = clock
         self._backoff = backoff
+        self._report_interval = report_interval
         self._lock = asyncio.Lock()
         self._grant: Grant | None = None
         self._generation = 0
@@ -79,6 +77,8 @@ class SignIn:
         async with self._lock:
             if generation != self._generation:
                 return
+            if not self._is_held():  # a whole fleet may have been refused, and is not to sign in at once
+                await self._clock.sleep(pacing.spread(self._report_interval, self._clock.random()))
             await self._fetch()
             if generation == self._generation:
                 raise SignInError(
@@ -97,7 +97,7 @@ class SignIn:
             self._is_renewal_failing = True
 
     async def _fetch(self) -> None:
-        if self._failures and self._clock.monotonic() < self._held_until:
+        if self._is_held():
             raise SignInError(self._problem)
         try:
             grant = await self._source.fetch()
@@ -124,7 +124,10 @@ class SignIn:
         if grant.expires is None:
             return float("inf")
         left = (grant.expires - self._clock.now()).total_seconds()
-        return max(SHORTEST_LIFE, left * 0.9, left - RENEWAL_MARGIN.total_seconds())
+        return pacing.token_life(left, self._clock.random())
+
+    def _is_held(self) -> bool:
+        return self._failures > 0 and self._clock.monotonic() < self._held_until
 
     def _is_over(self, grant: Grant) -> bool:
         return grant.expires is not None and grant.expires <= self._clock.now()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.errors import AgentReporterError
 from agent_reporter.logs import get_logger
-from agent_reporter.model import verdict
+from agent_reporter.model import pacing, verdict
 
 if TYPE_CHECKING:
     from agent_reporter.control_plane.client import ControlPlane
@@ -24,7 +24,7 @@ async def announce_startup(means: Means) -> None:
     """Have the control plane send what is pending. A fleet that starts together does not call together."""
     if means.control_plane.agent_id is None:
         return
-    await means.clock.sleep(means.clock.random() * means.settings.report_interval)
+    await means.clock.sleep(pacing.spread(means.settings.report_interval, means.clock.random()))
     attempt = 0
     while True:
         try:

@@ -13,7 +13,7 @@ class Backoff:
     """The first retry waits up to this long."""
     cap: float = 60.0
     """No jitter is longer than this."""
-    retry_after_cap: float = 300.0
+    retry_after_cap: float = 240.0
     """A `Retry-After` of more than this is taken as this."""
 
     def delay(self, attempt: int, random: float, retry_after: float = 0.0) -> float:

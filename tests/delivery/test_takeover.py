@@ -428,6 +428,17 @@ async def test_the_backoff_survives_a_restart(make_rig: RigMaker) -> None:
     assert first.time - refused.time >= 200
 
 
+async def test_what_is_taken_over_is_not_told_by_a_whole_fleet_at_once(rig: Rig) -> None:
+    restore_ids = [rig.server.start_restore() for _ in range(12)]
+    for restore_id in restore_ids:
+        await rig.leave_behind(finished(rig, restore_id))
+    async with rig.reporter(report_interval=10.0):
+        for restore_id in restore_ids:
+            await rig.until_state(restore_id, "completed_with_errors")
+    first = [rig.requests(restore_id)[0].time for restore_id in restore_ids]
+    assert max(first) - min(first) > 10.0, "over five intervals, and not over one"
+
+
 async def test_a_flush_does_not_wait_for_the_backoff_of_the_process_before(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
     not_before = rig.clock.now() + timedelta(seconds=100_000)
