@@ -181,6 +181,9 @@ class Delivery:
         if self._may_be_too_old(report):
             since = self._keeper.undelivered_since
             exchange = expire(exchange, report, since, self._clock.now(), self._settings.retention_period)
+        return self._with_stop(exchange)
+
+    def _with_stop(self, exchange: Exchange) -> Exchange:
         if self.source.is_live and not self.source.awaits_stop and not exchange.stop_requested:
             return replace(exchange, stop_requested=True)
         return exchange
@@ -220,7 +223,12 @@ class Delivery:
     async def _take(self, step: Step, report: Report) -> None:
         """One request, and what it taught; after a read, what follows it straight away."""
         async with self._turns:
+            # A stop may have been told to the engine since: while a turn was waited for, and during a read.
+            self._learn(self._with_stop(self.exchange))
+            if next_step(self.exchange, report) != step:
+                return
             await self._exchange(step, report)
+            self._learn(self._with_stop(self.exchange))
             # A state is told in the very turn of its read, so that no stop request comes in between unseen.
             if self.exchange.fresh and isinstance(following := next_step(self.exchange, report), Send):
                 await self._exchange(following, report)
