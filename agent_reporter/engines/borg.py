@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
 from agent_reporter.engines.borg_outcome import ENDINGS, Printed
-from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import CORRUPTED, OTHER, ErrorKind, kind_of
 from agent_reporter.engines.fields import count, digits, parse_object, path, text
 from agent_reporter.engines.judgement import judge
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.options import before_dashes, is_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class Borg:
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """Whether it is a dry run."""
-        options = _before_operands([*invocation.fixed, *invocation.arguments])
+        options = before_dashes([*invocation.fixed, *invocation.arguments])
         index = _sub_command(options)
         is_extract = index is not None and options[index] == "extract"
         return is_extract and is_asked_for(options[index:], {"--dry-run"}, _DRY_RUN, "e")
@@ -84,7 +84,7 @@ class Borg:
         where no answer to them is in the environment, it is no, and borg ends.
         """
         words, variables = list(invocation.arguments), dict(environment)
-        options = _before_operands([*invocation.fixed, *words])
+        options = before_dashes([*invocation.fixed, *words])
         index = _sub_command(options)
         if index is None or options[index] != "extract" or "--" in invocation.fixed:
             return words, variables
@@ -111,11 +111,6 @@ def _means(word: str, *options: str) -> bool:
     return len(word) > len("--") and any(option.startswith(word) for option in options)
 
 
-def _before_operands(words: Sequence[str]) -> Sequence[str]:
-    """What comes before a `--`: after it, a word that looks like an option is none."""
-    return words[: words.index("--")] if "--" in words else words
-
-
 def _sub_command(words: Sequence[str]) -> int | None:
     """The index of the first word that is neither an option nor the value of one."""
     index = 0
@@ -130,7 +125,7 @@ def _sub_command(words: Sequence[str]) -> int | None:
 
 def _loud(words: Sequence[str]) -> Iterator[str]:
     """`words`, with each option that silences warnings taken back: the last one counts."""
-    options = len(_before_operands(words))
+    options = len(before_dashes(words))
     for index, word in enumerate(words):
         yield word
         if index < options and _means(word, *_QUIET):

@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_reporter.engines.adapter import EngineError, Progress, Stream
-from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.fields import count, parse_object, path, text
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.options import before_dashes, is_asked_for
 from agent_reporter.engines.rclone_outcome import UNDECRYPTABLE, Printed, judged, kind
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Rclone:
 
     def restores_nothing(self, invocation: Invocation) -> bool:
         """Whether it is a dry run."""
-        words = _before_dashes([*invocation.fixed, *invocation.arguments])
+        words = before_dashes([*invocation.fixed, *invocation.arguments])
         return is_asked_for(words, {"--dry-run"}, _DRY_RUN_AMONG_LETTERS, "")
 
     def prepare(
@@ -84,7 +84,7 @@ class Rclone:
         command that logs elsewhere, since the format of that log is the user's own.
         """
         words, variables = list(invocation.arguments), dict(environment)
-        options = _before_dashes([*invocation.fixed, *words])
+        options = before_dashes([*invocation.fixed, *words])
         can_take_more = "--" not in invocation.fixed
         restores = next((word for word in options if word in _SUB_COMMANDS), None) in _RESTORING
         if not restores or not can_take_more or _is_set(_LOGGING_ELSEWHERE, options, variables):
@@ -102,17 +102,13 @@ class Rclone:
         if on_progress[-1:] != [_NO_PROGRESS] and (on_progress or "RCLONE_PROGRESS" in variables):
             more.append(_NO_PROGRESS)
         # Of several words on an option, the last one counts.
-        own = _before_dashes(words)
+        own = before_dashes(words)
         index = max((i + 1 for i, word in enumerate(own) if _PROGRESS.fullmatch(word)), default=0)
         return [*words[:index], *more, *words[index:]], variables
 
     def reader(self) -> RcloneReader:
         """A reader for one run."""
         return RcloneReader()
-
-
-def _before_dashes(words: list[str]) -> list[str]:
-    return words[: words.index("--")] if "--" in words else words
 
 
 def _is_set(names: Iterable[str], options: Sequence[str], variables: Mapping[str, str]) -> bool:

@@ -7,11 +7,11 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
-from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import kind_of
 from agent_reporter.engines.fields import count, parse_object, path, text
 from agent_reporter.engines.judgement import judge
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.options import is_asked_for
 from agent_reporter.engines.restic_outcome import ENDINGS, Printed
 
 if TYPE_CHECKING:

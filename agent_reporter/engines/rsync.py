@@ -15,11 +15,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
-from agent_reporter.engines.dry_runs import is_asked_for
 from agent_reporter.engines.error_types import CORRUPTED, OTHER, ErrorKind, kind_of
 from agent_reporter.engines.fields import digits, path, text
 from agent_reporter.engines.judgement import CONNECTION_LOST, Endings, Evidence, judge
 from agent_reporter.engines.last_words import LastWords
+from agent_reporter.engines.options import is_asked_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether a command surely restores nothing: a real restore must never be taken for a dry run."""
+"""Options among the words of a command, and whether they surely ask to restore nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 
+def before_dashes(words: Sequence[str]) -> Sequence[str]:
+    """What comes before a `--`: after it, a word that looks like an option is none."""
+    return words[: words.index("--")] if "--" in words else words
+
+
 def is_asked_for(
     words: Sequence[str], options: Collection[str], bundle: re.Pattern[str], letters_with_value: str
 ) -> bool:
@@ -18,12 +23,12 @@ def is_asked_for(
     A short one is not certain where it may be the value of the word before: of a long option, or of a short
     one that ends in one of `letters_with_value`. What comes after `--` is no option.
     """
-    before_dashes = words[: words.index("--")] if "--" in words else words
-    if any(word in options or word.removesuffix("=true") in options for word in before_dashes):
-        return not any(word.removesuffix("=false") in options for word in before_dashes if "=" in word)
+    may_be_options = before_dashes(words)
+    if any(word in options or word.removesuffix("=true") in options for word in may_be_options):
+        return not any(word.removesuffix("=false") in options for word in may_be_options if "=" in word)
     return any(
         bundle.fullmatch(word) and not _may_take_a_value(before, letters_with_value)
-        for before, word in pairwise(["", *before_dashes])
+        for before, word in pairwise(["", *may_be_options])
     )
 
 
