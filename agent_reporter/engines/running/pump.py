@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
+import sys
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,7 @@ from agent_reporter.engines.running.byte_queue import ByteQueue
 from agent_reporter.threads import call_in_loop, start_daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent_reporter.engines.adapter import Stream
 
@@ -73,7 +76,7 @@ class Pump:
         self._queue.lift_bound()
 
     def give_up_reading(self) -> None:
-        """Stop reading though the pipe has not ended: somebody else holds it open."""
+        """Read what the pipe holds now and no more, though it has not ended: somebody else holds it open."""
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
@@ -88,7 +91,7 @@ class Pump:
         poller.register(self._source, select.POLLIN)
         poller.register(self._wake_source, select.POLLIN)
         try:
-            while chunk := self._next_chunk(poller):
+            for chunk in self._chunks(poller):
                 self._on_lines(self.stream, splitter.feed(chunk))
                 if self._sink is not None:
                     self._queue.put(chunk)
@@ -98,11 +101,19 @@ class Pump:
             os.close(self._source)
             call_in_loop(self._loop, self._reading_has_ended)
 
-    def _next_chunk(self, poller: select.poll) -> bytes:
-        """What the pipe holds, waiting for it; nothing at its end, or when reading was given up."""
-        if any(descriptor == self._wake_source for descriptor, _ in poller.poll()):
-            return b""
-        chunk = os.read(self._source, CHUNK_BYTES)
+    def _chunks(self, poller: select.poll) -> Iterator[bytes]:
+        """What comes through the pipe, until its end; or, once reading was given up, what it holds then."""
+        while all(descriptor != self._wake_source for descriptor, _ in poller.poll()):
+            if not (chunk := self._read_up_to(CHUNK_BYTES)):
+                return
+            yield chunk
+        left = _held_bytes(self._source)
+        while left and (chunk := self._read_up_to(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
+            yield chunk
+
+    def _read_up_to(self, most: int) -> bytes:
+        chunk = os.read(self._source, most)
         self.read_bytes += len(chunk)
         return chunk
 
@@ -125,6 +136,11 @@ class Pump:
     def _writing_has_ended(self) -> None:
         if not self.drained.done():
             self.drained.set_result(None)
+
+
+def _held_bytes(pipe: int) -> int:
+    """How much can be read from `pipe` at once."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _writer_to(descriptor: int) -> Callable[[bytes], None]:
