@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from threading import get_ident
 
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.showing import described, shown
-
-MAX_COUNT = 2**63 - 1
-"""The most that goes into a report: control planes keep counts in 64 bits."""
 
 
 class Counters:

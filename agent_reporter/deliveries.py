@@ -69,6 +69,7 @@ class Deliveries:
             if delivery.over.has_happened:
                 self.dialect = _remember(self.dialect, delivery.exchange)
                 del self.open[source.restore_id]
+                await keeper.settle_at_last()
 
         self.spawn(f"deliver {source.restore_id}", run)
         self.open[source.restore_id] = Open(delivery, keeper)

@@ -18,9 +18,10 @@ from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING, Protocol
 
-from agent_reporter.counters import MAX_COUNT, Counters
+from agent_reporter.counters import Counters
 from agent_reporter.errors import MisuseError, StopRequested
 from agent_reporter.logs import get_logger
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import (
     DEFAULT_MAX_RECORDS,
     MAX_DIAGNOSTICS,

@@ -52,6 +52,8 @@ class Keeper:
         """When the oldest thing that is not acknowledged was stated."""
         self._next_progress = 0.0
         self._next_try = 0.0
+        self._unsettled: tuple[Report, Ending] | None = None
+        """What the disk did not let us settle."""
         self._log = get_logger(restore_id=record.report.restore_id)
 
     async def name_engine(self, engine: ProcessIdentity, report: Report) -> None:
@@ -106,12 +108,20 @@ class Keeper:
         """The delivery is over: forget the record, or keep it as a dead letter."""
         if self._entry is None:
             return
-        if not ending.loses_nothing:
-            await self._write_last(report)
+        self._unsettled = None
         if ending.loses_nothing:
-            await self._clear_up("spool-discard", self._entry.discard)
+            is_clear = await self._clear_up("spool-discard", self._entry.discard)
         else:
-            await self._clear_up("spool-bury", self._entry.bury)
+            await self._write_last(report)
+            is_clear = await self._clear_up("spool-bury", self._entry.bury)
+        if not is_clear:
+            self._unsettled = report, ending
+
+    async def settle_at_last(self) -> None:
+        """Do what `settle` could not, as soon as the disk lets us."""
+        while self._unsettled is not None:
+            await self._clock.sleep(PROGRESS_INTERVAL)
+            await self.settle(*self._unsettled)
 
     async def _write_last(self, report: Report) -> None:
         try:
@@ -119,10 +129,11 @@ class Keeper:
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
 
-    async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> None:
+    async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> bool:
         """What cannot be cleared up is released, and found to be delivered by who takes it over next.
 
-        But not where the end could not be written either: the file would be taken for a restore without one.
+        Returns False where the end could not be written either: who takes the file over would take it for a
+        restore without one, and so it stays ours.
         """
         try:
             await self._aside(name, clear_up)
@@ -134,6 +145,9 @@ class Keeper:
                 and self._entry.record.report.is_final
             ):
                 await self.release()
+                return True
+            return False
+        return True
 
     async def release(self) -> None:
         """Leave the record in the spool for whoever works on it next."""

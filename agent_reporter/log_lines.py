@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent_reporter.model.showing import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,10 +22,3 @@ _KEY_VALUE = structlog.processors.KeyValueRenderer(
 def in_one_line(event: Mapping[str, object]) -> str:
     """An event takes one line, and no text from outside steers the terminal."""
     return str(_KEY_VALUE(None, "", {key: printable(str(value)) for key, value in event.items()}))
-
-
-def printable(text: str) -> str:
-    """`text` with what steers a terminal in escaped form."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -234,22 +234,32 @@ class Settings(BaseSettings):
             return cls(**overrides)  # type: ignore[arg-type]  # validated by pydantic
         except ValidationError as problem:
             raise ConfigurationError(_explain(problem, chosen)) from None
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RecursionError) as problem:
             raise ConfigurationError(f"{chosen}: cannot be read as TOML: {problem}") from None
         finally:
             _file.reset(before)
+
+    @field_validator("*")
+    @classmethod
+    def _is_possible_path(cls, value: object) -> object:
+        if isinstance(value, Path) and "\0" in str(value):
+            raise ValueError("has to be a path, and there is none with a NUL in it")
+        return value
+
+    @field_validator("token_file", "agent_password_file", "identity_api_key_file", mode="before")
+    @classmethod
+    def _is_no_secret(cls, value: object) -> object:
+        if isinstance(value, str) and "/" not in value:  # not quoted: it may be the secret itself
+            raise ValueError("has to be the path of a file, such as /etc/agent-reporter/secret or ./secret")
+        return value
 
     @field_validator("endpoint", "identity_endpoint")
     @classmethod
     def _is_base_url(cls, url: str | None) -> str | None:
         if not url:
             return url
-        parts = urlsplit(url)
-        try:
-            is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # the port is none
-            is_url = False
-        if not is_url or not url.isascii() or not url.isprintable() or " " in url:
+        parts = _parts_of(url)
+        if parts is None or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("has to be a URL such as https://backup.example.com")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must not hold a user, a password, a query or a fragment")
@@ -302,6 +312,16 @@ class Settings(BaseSettings):
     def retention_period(self) -> timedelta:
         """How long a result is tried to be delivered."""
         return timedelta(seconds=self.retention)
+
+
+def _parts_of(url: str) -> SplitResult | None:
+    """The parts of a URL of a server; None if it is none. Why is not said: that would quote a password."""
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_url else None
 
 
 def _is_loopback(url: str) -> bool:

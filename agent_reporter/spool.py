@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESERVE_BYTES = 64 * 1024
+LOCK_TRIES = 20
+LOCK_SECONDS = 0.005
+"""Between two tries at a lock whose owner is not named, or dead."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 
@@ -79,10 +83,13 @@ class Spool:
 
         Raises RestoreBusyError if another process owns it, SpoolError if the directory cannot be used.
         """
+        return self._open(restore_id, LOCK_TRIES)
+
+    def _open(self, restore_id: str, lock_tries: int) -> Entry:
         try:
             for directory in (self.directory, self.dead, self.aside):
                 make_directory(directory)
-            lock = self._lock(restore_id)
+            lock = self._lock(restore_id, lock_tries)
             try:
                 record = self._load(restore_id)
             except BaseException:
@@ -101,10 +108,12 @@ class Spool:
         What an owner left that was killed before its first record is tidied up.
         """
         recorded = self._restore_ids(".json")
-        abandoned = filter(self._is_abandoned, self._restore_ids(".lock"))
-        for restore_id in sorted({*recorded, *abandoned}):
+        for restore_id in filter(self._is_abandoned, self._restore_ids(".lock")):
+            if restore_id not in recorded:
+                self._tidy_up(restore_id)
+        for restore_id in recorded:
             try:
-                entry = self.open(restore_id)
+                entry = self._open(restore_id, 1)
             except (RestoreBusyError, SpoolError):
                 continue
             if entry.record is None:
@@ -155,6 +164,9 @@ class Spool:
     def _lock_path(self, restore_id: str) -> Path:
         return self.directory / f"{restore_id}.lock"
 
+    def _reserve_path(self, restore_id: str) -> Path:
+        return self.directory / f".{restore_id}.reserve"
+
     def _look(self, path: Path, restore_id: str, *, dead: bool) -> Listed | None:
         try:
             record = _read_record(path, restore_id)
@@ -177,11 +189,34 @@ class Spool:
         return owner.pid if owner is not None and processes.is_alive(owner) else None
 
     def _is_abandoned(self, restore_id: str) -> bool:
-        """Whether a lock file names an owner that is dead: one that names nobody may just be being made."""
-        owner = self._named_owner(restore_id)
-        return owner is not None and not processes.is_alive(owner)
+        """Whether a lock file names an owner that is dead, or is empty, as one that is just being made."""
+        if (owner := self._named_owner(restore_id)) is not None:
+            return not processes.is_alive(owner)
+        try:
+            there = self._lock_path(restore_id).stat()
+        except OSError:
+            return False
+        return stat.S_ISREG(there.st_mode) and there.st_size == 0
 
-    def _lock(self, restore_id: str) -> int:
+    def _tidy_up(self, restore_id: str) -> None:
+        """Remove a lock that nobody holds and whose restore has no record, never saying that it is ours.
+
+        Who makes it at this very moment finds it held for an instant, or gone, and tries once more.
+        """
+        path = self._lock_path(restore_id)
+        with suppress(OSError):
+            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_file(lock, path) and not self._path(restore_id).exists():
+                    Reserve(self._reserve_path(restore_id), RESERVE_BYTES).release()
+                    with suppress(OSError):
+                        draft_of(self._path(restore_id)).unlink()
+                    path.unlink()
+            finally:
+                os.close(lock)
+
+    def _lock(self, restore_id: str, tries: int) -> int:
         path = self._lock_path(restore_id)
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
@@ -194,6 +229,10 @@ class Spool:
             except BlockingIOError:
                 os.close(lock)
                 owner = self._owner(restore_id)
+                tries -= 1
+                if owner is None and tries > 0:  # it may be about to be tidied up
+                    time.sleep(LOCK_SECONDS)
+                    continue
                 who = "another process" if owner is None else f"process {owner}"
                 raise RestoreBusyError(restore_id, f"{who} reports it already") from None
             except OSError as problem:
@@ -234,7 +273,7 @@ class Entry:
         self._lock: int | None = lock
         self._is_delivered = False
         self._mutex = threading.Lock()
-        self._reserve = Reserve(spool.directory / f".{restore_id}.reserve", RESERVE_BYTES)
+        self._reserve = Reserve(spool._reserve_path(restore_id), RESERVE_BYTES)  # noqa: SLF001 - as above
 
     def write(self, record: Record) -> None:
         """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.

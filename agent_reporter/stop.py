@@ -19,6 +19,7 @@ from agent_reporter.model import pacing, verdict
 from agent_reporter.model.events import read_page
 from agent_reporter.model.report import state_of
 from agent_reporter.model.state import RestoreState
+from agent_reporter.model.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -48,6 +49,10 @@ class Stoppable(Protocol):
 
 class NotServedError(AgentReporterError):
     """The control plane does not serve that call, to us at least."""
+
+
+class NotTakenError(TransportError):
+    """The control plane will not take that call as it is."""
 
 
 class StopWatcher:
@@ -151,7 +156,7 @@ class StopWatcher:
         They are told to whoever runs when they come: a restore may have begun since they were asked for.
         """
         for _ in range(MAX_PAGES):
-            page = read_page((await self._get(lambda: fetch(marker))).document(), of)  # noqa: B023 - awaited here
+            page = read_page((await self._get_page(fetch, marker)).document(), of)
             for restore in self._running():
                 if restore.restore_id in page.stop_requests:
                     restore.request_stop()
@@ -159,6 +164,15 @@ class StopWatcher:
             if not page.is_full:
                 break
         return marker
+
+    async def _get_page(self, fetch: Fetch, marker: str | None) -> Answer:
+        """The events after `marker`; all of them where it is refused, as one is that was forgotten there."""
+        try:
+            return await self._get(lambda: fetch(marker))
+        except (NotServedError, NotTakenError):
+            if marker is None:
+                raise
+        return await self._get(lambda: fetch(None))
 
     async def _read(self, restore: Stoppable) -> None:
         self._next_reading[restore.restore_id] = self._clock.monotonic() + self._reading_interval
@@ -176,6 +190,8 @@ class StopWatcher:
             answer = await self._fetch(fetch)
         if answer.status in {403, 404, 405, 501}:
             raise NotServedError(verdict.explain(answer))
+        if verdict.of(answer.status) is Verdict.REJECTED:
+            raise NotTakenError(verdict.explain(answer), uncertain=False)
         if answer.status != 200:
             raise TransportError(verdict.explain(answer), uncertain=False)
         return answer

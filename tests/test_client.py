@@ -22,7 +22,7 @@ from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import Grant
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
 from agent_reporter.model.backoff import Backoff
-from agent_reporter.model.verdict import Answer, explain
+from agent_reporter.model.verdict import MAX_FAULT_TEXT, Answer, explain
 from agent_reporter.reference import ReferenceServer
 from agent_reporter.reference.server import AGENT, PROJECT
 from agent_reporter.settings import Settings
@@ -41,7 +41,8 @@ STATE = [{"op": "replace", "path": "/state", "value": "in_progress"}]
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(logs, "_secrets", {})
+    monkeypatch.setattr(logs, "_forms", ())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with no_blocking_calls():
         yield
@@ -497,6 +498,17 @@ async def test_json_that_is_bottomless_or_none_is_an_answer_without_words(
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_front", [0, MAX_FAULT_TEXT - len(TOKEN) // 2])
+@pytest.mark.parametrize("spelled", [TOKEN, "".join(f"\\u{ord(letter):04x}" for letter in TOKEN)])
+async def test_nothing_is_left_of_a_token_that_a_refusal_repeats(
+    token_file: Path, in_front: int, spelled: str
+) -> None:
+    body = b'{"message": "' + b"x" * in_front + spelled.encode() + b'"}'
+    said = explain(await read_from(says(http(400, body)), token_file))
+    assert TOKEN[: len(TOKEN) // 2] not in said
+    assert said.startswith("HTTP 400: ")
 
 
 def everything_of(problem: BaseException) -> str:

@@ -207,6 +207,26 @@ def test_a_reserve_is_not_spent_on_more_than_it_holds(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_size == 4096
 
 
+def test_a_reserve_that_is_not_enough_is_a_full_disk(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path / ".reserve", 4096)
+    with pytest.raises(OSError, match="no reserve for 5000 bytes") as raised:
+        reserve.spend(b"x" * 5000, tmp_path / "a")
+    assert raised.value.errno == errno.ENOSPC
+
+
+def test_a_link_in_the_place_of_a_reserve_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    reserve = Reserve(tmp_path / ".reserve", 4096)
+    (tmp_path / ".reserve").unlink()
+    (tmp_path / ".reserve").symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        reserve.spend(b"content", tmp_path / "a")
+    Reserve(tmp_path / ".reserve", 4096)
+    assert victim.read_bytes() == b"untouched"
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_reserve_that_was_given_back_takes_no_space_and_cannot_be_spent(disk: Path) -> None:
     reserve = Reserve(disk / ".reserve", 64 * 1024)
     used = os.statvfs(disk).f_bfree

@@ -491,7 +491,7 @@ def test_memory_stays_bounded_under_any_number_of_errors(job: Job) -> None:
     job.take_report()
     tracemalloc.start()
     try:
-        for number in range(200_000):
+        for number in range(50_000):
             job.error(path=f"/path/of/file/{number}", type="read_error", code=5, description="broken")
         job.take_report()
         growth, _peak = tracemalloc.get_traced_memory()
@@ -499,7 +499,7 @@ def test_memory_stays_bounded_under_any_number_of_errors(job: Job) -> None:
         tracemalloc.stop()
     assert growth < 100_000
     errors = job.take_report().errors
-    assert (errors.count, len(errors.records)) == (200_000 + DEFAULT_MAX_RECORDS, DEFAULT_MAX_RECORDS)
+    assert (errors.count, len(errors.records)) == (50_000 + DEFAULT_MAX_RECORDS, DEFAULT_MAX_RECORDS)
 
 
 def test_memory_stays_bounded_under_errors_of_long_texts(job: Job) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,19 +13,19 @@ import pytest
 
 from agent_reporter.keeper import PROGRESS_INTERVAL, Keeper
 from agent_reporter.model.acknowledged import Acknowledged
+from agent_reporter.model.client import Client, Facts
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.process_identity import ProcessIdentity
 from agent_reporter.model.record import Record
 from agent_reporter.model.state import RestoreState
-from agent_reporter.spool import Spool
+from agent_reporter.spool import Entry, Spool
 from tests.blocking import no_blocking_calls
 from tests.builders import START, FakeClock, a_record, a_report, a_result, fill, listening, names, tiny_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent_reporter.model.report import Report
-    from agent_reporter.spool import Entry
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +138,10 @@ def test_a_result_without_a_spool_is_not_said_to_be_kept(clock: FakeClock) -> No
 def test_a_result_after_the_entry_was_released_is_not_said_to_be_kept(keeper: Keeper, entry: Entry) -> None:
     entry.release()
     with listening() as heard:
-        assert "r-1" in keeper.keep_result(a_result())
-    assert [event["restore_id"] for event in heard.named("spool.write_failed")] == ["r-1"]
+        problem = keeper.keep_result(a_result())
+    assert problem.startswith("restore r-1: it is not ours any more")
+    (event,) = heard.named("spool.write_failed")
+    assert (event["restore_id"], event["problem"]) == ("r-1", problem)
 
 
 async def test_without_a_spool_everything_else_goes_on_in_memory(clock: FakeClock) -> None:
@@ -167,6 +171,7 @@ async def test_a_disk_that_is_full_is_tried_again_later_and_said_each_time(
         await keeper.keep(a_result())
         assert on_disk(disk).report == a_result()
         assert len(heard.named("spool.write_failed")) == 2
+        assert all("cannot be written" in event["problem"] for event in heard.named("spool.write_failed"))
         await asyncio.to_thread(entry.release)
 
 
@@ -189,7 +194,36 @@ async def test_a_record_that_cannot_be_cleared_up_is_left_to_who_looks_for_orpha
     await asyncio.to_thread(orphan.release)
 
 
-def _read_only(path: Path, **_: object) -> None:
+async def test_a_dead_letter_whose_end_is_nowhere_is_held_on_to_so_that_nobody_takes_it_for_lost(
+    keeper: Keeper, entry: Entry, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.keep(a_report())
+    with monkeypatch.context() as patch, listening() as heard:
+        patch.setattr(Path, "replace", _read_only)
+        await keeper.settle(a_result(), Ending.GONE)
+        (written,), (cleared,) = heard.named("spool.write_failed"), heard.named("spool.clearing_failed")
+        assert "r-1.json cannot be written" in written["problem"]
+        assert "Read-only file system" in cleared["problem"]
+    assert on_disk(directory).report == a_report()
+    assert await asyncio.to_thread(lambda: list(Spool(directory).orphans())) == []
+
+
+@pytest.mark.parametrize(("ending", "left"), [(Ending.DELIVERED, []), (Ending.GONE, ["r-1.json"])])
+async def test_what_a_broken_disk_did_not_let_us_settle_is_settled_when_it_is_well(
+    keeper: Keeper, directory: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending, left: list[str]
+) -> None:
+    await keeper.keep(a_report())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _read_only)
+        patch.setattr(Path, "replace", _read_only)
+        await keeper.settle(a_result(), ending)
+        assert "r-1.json" in names(directory)
+    await keeper.settle_at_last()
+    assert names(directory) == ["aside", "dead"]
+    assert names(directory / "dead") == left
+
+
+def _read_only(path: Path, *_: object, **_options: object) -> None:
     raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
@@ -228,6 +262,97 @@ async def test_the_engine_is_named_in_the_record_once_it_is_known(keeper: Keeper
     await keeper.name_engine(engine, a_report())
     assert on_disk(directory).engine == engine
     assert on_disk(directory).report == a_report()
+
+
+async def test_the_daemon_is_told_which_processes_a_restore_ends_with_and_how_much_there_is(
+    clock: FakeClock,
+) -> None:
+    keeper = Keeper(None, a_record(), clock)
+    going = a_report(total_bytes=500, total_files=7)
+    assert keeper.facts(going) == Facts((os.getpid(),), 500, 7)
+    for pid in (1, 4_000_000):
+        await keeper.name_engine(ProcessIdentity(pid, 5, "boot"), going)
+        assert keeper.facts(going) == Facts(tuple(sorted([pid, os.getpid()])), 500, 7)
+    assert keeper.facts(a_result()) == Facts(()), "it is over: nothing more ends it"
+
+
+async def test_what_waits_for_the_disk_does_so_in_threads_that_are_named_after_it(
+    directory: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for name in ("write", "discard", "bury", "release"):
+        real = getattr(Entry, name)
+
+        def note(*arguments: object, real: Callable[..., None] = real) -> None:
+            seen.append(threading.current_thread().name)
+            real(*arguments)
+
+        monkeypatch.setattr(Entry, name, note)
+    for end in (Ending.DELIVERED, Ending.GONE, None):
+        keeper = Keeper(await asyncio.to_thread(Spool(directory).open, "r-1"), a_record(), clock)
+        await keeper.keep(a_report())
+        await (keeper.release() if end is None else keeper.settle(a_result(), end))
+    assert seen == [
+        *("spool-write", "spool-discard"),
+        *("spool-write", "spool-write", "spool-bury"),
+        *("spool-write", "spool-release"),
+    ]
+
+
+async def test_no_more_records_are_written_at_once_than_the_process_may(
+    directory: Path, clock: FakeClock
+) -> None:
+    writes = asyncio.Semaphore(1)
+    entry = await asyncio.to_thread(Spool(directory).open, "r-1")
+    keeper = Keeper(entry, a_record(), clock, writes)
+    async with writes:
+        keeping = asyncio.create_task(keeper.keep(a_report()))
+        await asyncio.sleep(0.02)
+        assert not (directory / "r-1.json").exists()
+    await keeping
+    assert on_disk(directory).report == a_report()
+    await keeper.release()
+
+
+async def test_a_record_says_whom_it_belongs_to_and_who_reports_it(
+    directory: Path, entry: Entry, clock: FakeClock
+) -> None:
+    record = a_record(client=Client(1000), engine=ProcessIdentity(7, 5, "boot"), undelivered_since=START)
+    keeper = Keeper(entry, record, clock)
+    await keeper.keep(a_report())
+    assert on_disk(directory) == record
+    assert keeper.client == Client(1000)
+
+
+async def test_what_the_control_plane_took_is_kept_with_the_next_progress(
+    keeper: Keeper, directory: Path, clock: FakeClock
+) -> None:
+    await keeper.keep(a_report())
+    keeper.exchange = Exchange(acknowledged=Acknowledged(revision=1))
+    await keeper.keep(a_report())
+    assert on_disk(directory).exchange.acknowledged is None
+    clock.pass_by(PROGRESS_INTERVAL)
+    await keeper.keep(a_report())
+    assert on_disk(directory).exchange.acknowledged == Acknowledged(revision=1)
+
+
+async def test_an_end_of_the_delivery_is_kept_at_once(keeper: Keeper, directory: Path) -> None:
+    await keeper.keep(a_report())
+    keeper.exchange = Exchange(ending=Ending.GONE)
+    await keeper.keep(a_report())
+    assert on_disk(directory).exchange.ending is Ending.GONE
+
+
+async def test_what_was_acknowledged_up_to_the_last_revision_waits_for_nothing(
+    keeper: Keeper, clock: FakeClock
+) -> None:
+    await keeper.keep(a_report(revision=3))
+    waits_since = clock.now()
+    for acknowledged, since in ((2, waits_since), (3, None), (4, None)):
+        clock.pass_by(1)
+        keeper.exchange = Exchange(acknowledged=Acknowledged(revision=acknowledged))
+        await keeper.keep(a_report(revision=3))
+        assert keeper.undelivered_since == since
 
 
 async def test_a_record_that_is_released_stays_for_whoever_comes_next(

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(logs, "_secrets", {})
+    monkeypatch.setattr(logs, "_forms", ())
     loggers = [logging.getLogger("agent_reporter"), logging.getLogger()]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield

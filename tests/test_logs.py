@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent_reporter import logs
-from agent_reporter.logs import CONCEALED, conceal, get_logger, redact
+from agent_reporter.logs import CONCEALED, KEPT_SECRETS, conceal, get_logger, redact
 from tests.builders import Heard, listening, python
 
 if TYPE_CHECKING:
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _no_secrets_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(logs, "_secrets", {})
+    monkeypatch.setattr(logs, "_forms", ())
 
 
 @pytest.fixture
@@ -108,6 +111,31 @@ def test_several_secrets_are_all_taken_out() -> None:
     for secret in ("one-secret", "another-secret"):
         conceal(secret)
     assert redact("one-secret, another-secret") == f"{CONCEALED}, {CONCEALED}"
+
+
+def test_of_secrets_that_change_for_years_those_are_kept_out_that_are_of_use() -> None:
+    conceal("the password")
+    for number in range(3 * KEPT_SECRETS):
+        conceal(f"token-{number}-")
+        if number % 100 == 0:
+            conceal("the password")
+    newest = f"token-{3 * KEPT_SECRETS - 1}-"
+    assert redact(f"the password, {newest}") == f"{CONCEALED}, {CONCEALED}"
+    assert len(logs._secrets) == KEPT_SECRETS
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        json.dumps('p"q/\\ä'),
+        json.dumps(json.dumps('p"q/\\ä')),
+        "https://host/?password=p%22q%2F%5C%C3%A4&x=1",
+        base64.b64encode('p"q/\\ä'.encode()).decode(),
+    ],
+)
+def test_a_secret_is_taken_out_in_every_form_that_it_takes_in_texts(shown: str) -> None:
+    conceal('p"q/\\ä')
+    assert CONCEALED in redact(shown)
 
 
 @pytest.mark.parametrize("number", range(8))

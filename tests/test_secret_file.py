@@ -14,7 +14,8 @@ from tests.builders import needs_root, python
 
 @pytest.fixture(autouse=True)
 def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(logs, "_secrets", {})
+    monkeypatch.setattr(logs, "_forms", ())
 
 
 def secret_in(tmp_path: Path, content: bytes, mode: int = 0o600) -> Path:
@@ -82,7 +83,7 @@ def test_what_is_no_line_of_printable_ascii_is_refused_and_not_quoted(tmp_path: 
         str(caught.value) == f"{path} does not hold one line of printable ASCII. Put the secret alone there."
     )
     assert caught.value.__cause__ is None
-    assert logs._secrets == set()
+    assert logs._secrets == {}
 
 
 def test_the_longest_secret_is_taken(tmp_path: Path) -> None:

@@ -102,13 +102,26 @@ def test_a_file_that_is_named_and_not_there_is_said_to_be_missing(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "content", [b"project_id = ", b"[[[", b"\xff\xfe", b"project_id = 1\nproject_id = 2\n"]
+    "content",
+    [
+        b"project_id = ",
+        b"[[[",
+        b"\xff\xfe",
+        b"project_id = 1\nproject_id = 2\n",
+        b"a = " + b"[" * 5_000 + b"]" * 5_000,
+    ],
 )
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"broken\.toml: cannot be read as TOML"):
         Settings.load(path)
+
+
+@pytest.mark.parametrize("name", ["socket", "spool_dir", "ca_file", "metrics_file", "token_file"])
+def test_a_path_with_a_nul_in_it_is_none(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}: has to be a path"):
+        Settings.load(**{name: "/tmp/\0x"})
 
 
 def test_what_was_loaded_cannot_be_changed() -> None:
@@ -257,6 +270,7 @@ def test_what_is_not_set_is_said_when_it_is_needed_with_all_the_ways_to_set_it(n
         {"token": "s3cret"},
         {"password": "s3cret"},
         {"endpoint": "https://jo:s3cret@host"},
+        {"endpoint": "https://jo:s3cret@ho\u2100st"},
         {"endpoint": "http://jo:s3cret@host"},
         {"endpoint": "https://s3cret@host"},
         {"endpoint": "ftp://jo:s3cret@host"},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter import durable, spool
+from agent_reporter import durable, processes, spool
 from agent_reporter.errors import MalformedError, RestoreBusyError, SpoolError
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.dialect import Dialect, Progress
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import MAX_DIAGNOSTICS, ErrorRecord, Errors, clean_text
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.patch import Spelling
@@ -88,6 +90,10 @@ def orphan_ids(directory: Path) -> list[str]:
     return [orphan.restore_id for orphan in orphans]
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -140,6 +146,21 @@ def test_an_entry_that_never_held_a_record_can_be_discarded_released_or_buried(d
     assert names(directory / "dead") == []
 
 
+@pytest.mark.parametrize("first", ["discard", "release", "bury"])
+@pytest.mark.parametrize("second", ["discard", "release", "bury"])
+def test_after_its_end_an_entry_touches_nothing_any_more(directory: Path, first: str, second: str) -> None:
+    entry = Spool(directory).open("r-1")
+    entry.write(a_record())
+    getattr(entry, first)()
+    other = Spool(directory).open("r-1")
+    other.write(a_record(a_report(revision=7)))
+    getattr(entry, second)()
+    with pytest.raises(RestoreBusyError):
+        Spool(directory).open("r-1")
+    assert Record.decode((directory / "r-1.json").read_bytes()) == other.record
+    other.release()
+
+
 def test_a_spool_directory_that_was_just_made_is_itself_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +184,25 @@ def test_a_spool_where_no_directory_can_be_says_so_and_what_to_do(tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(SpoolError, match=r"restore r-1: the spool .* cannot be used.*spool_dir"):
         Spool(tmp_path / "file" / "spool").open("r-1")
+
+
+def test_a_lock_that_its_owner_removed_meanwhile_is_no_lock(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Spool(directory).open("r-1")
+    flock = fcntl.flock
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        entry.release()  # it takes its file along, once
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    before = open_descriptors()
+    again = Spool(directory).open("r-1")
+    with pytest.raises(RestoreBusyError):
+        Spool(directory).open("r-1")
+    again.release()
+    assert open_descriptors() == before - 1, "without the first entry's"
 
 
 def test_a_restore_is_owned_once_within_a_process(directory: Path) -> None:
@@ -357,6 +397,17 @@ def test_a_dead_letter_is_kept_and_listed_and_is_no_orphan(directory: Path) -> N
     assert (listed.restore_id, listed.record, listed.dead, listed.owner) == ("r-1", record, True, None)
 
 
+def test_a_dead_letter_has_no_owner_though_its_restore_is_reported_again(directory: Path) -> None:
+    buried(directory, a_record(a_result()))
+    entry = Spool(directory).open("r-1")
+    entry.write(a_record())
+    assert [(listed.dead, listed.owner) for listed in Spool(directory).listing()] == [
+        (False, os.getpid()),
+        (True, None),
+    ]
+    entry.release()
+
+
 def test_dead_letters_of_the_same_restore_do_not_overwrite_each_other(directory: Path) -> None:
     records = [a_record(a_result(revision=revision)) for revision in (1, 2, 3)]
     for record in records:
@@ -484,6 +535,45 @@ def test_setting_a_file_aside_keeps_no_descriptor_open(directory: Path, kind: st
     assert len(names(Path("/proc/self/fd"))) == before
 
 
+def test_what_is_wrong_with_a_file_is_said_where_it_is_listed_and_where_it_is_set_aside(
+    directory: Path,
+) -> None:
+    Spool(directory).open("bad").release()
+    (directory / "bad.json").write_bytes(b'{"format": 2}')
+    (listed,) = Spool(directory).listing()
+    assert (listed.problem, listed.record, listed.dead) == (
+        "format 2 is not one this version reads",
+        None,
+        False,
+    )
+    with listening() as heard:
+        Spool(directory).open("bad").release()
+    (event,) = heard.named("spool.set_aside")
+    assert event["problem"] == listed.problem
+    assert event["file"] == str(directory / "bad.json")
+    assert event["hint"].endswith("; what it held is not reported")
+    assert Spool(directory).set_aside() == [directory / "aside" / "bad.json"]
+
+
+@pytest.mark.parametrize(("more", "is_read"), [(0, True), (1, False)])
+def test_a_record_is_read_up_to_the_most_that_one_can_be(directory: Path, more: int, is_read: bool) -> None:  # noqa: FBT001 - a parameter
+    Spool(directory).open("r-1").release()
+    content = a_record().encode()
+    padding = b" " * (spool.MAX_RECORD_BYTES + more - len(content))
+    (directory / "r-1.json").write_bytes(content + padding)
+    (listed,) = Spool(directory).listing()
+    assert (listed.record is not None) is is_read
+    assert ("is larger than any record: over 8388608 bytes" in listed.problem) is not is_read
+
+
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_what_is_no_file_is_said_to_be_none(directory: Path, kind: str) -> None:
+    kept(directory, a_record(a_report("good")))
+    damage(directory / "bad.json", kind)
+    problems = {listed.restore_id: listed.problem for listed in Spool(directory).listing()}
+    assert problems.get("bad", "") in {"", f"{directory / 'bad.json'} is no regular file"}
+
+
 def test_files_that_are_set_aside_do_not_overwrite_each_other(directory: Path) -> None:
     Spool(directory).open("bad").release()
     for text in ("one", "two"):
@@ -562,12 +652,61 @@ def test_a_lock_that_is_no_file_stops_that_restore_alone(directory: Path, kind: 
         Spool(directory).open("r-1")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b'{"pid": 1}', b"[1]", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b'{"pid": 1}', b"[1]", b"\xff", b"x" * 10_000])
 def test_a_lock_that_nobody_holds_is_taken_whatever_it_says(directory: Path, content: bytes) -> None:
     kept(directory, a_record())
     (directory / "r-1.lock").write_bytes(content)
     assert [listed.owner for listed in Spool(directory).listing()] == [None]
-    assert orphan_ids(directory) == ["r-1"]
+    (orphan,) = Spool(directory).orphans()
+    assert (directory / "r-1.lock").read_bytes() == processes.own_identity().encode()
+    orphan.release()
+
+
+def test_a_lock_that_was_made_and_never_named_is_tidied_up(directory: Path) -> None:
+    kept(directory, a_record(a_report("r-2")))
+    (directory / "r-1.lock").touch()
+    assert orphan_ids(directory) == ["r-2"]
+    assert not (directory / "r-1.lock").exists()
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "directory", "dangling symlink", "symlink", "text"])
+def test_a_lock_of_somebody_else_is_never_removed(directory: Path, kind: str) -> None:
+    Spool(directory).open("r-2").discard()
+    if kind == "text":
+        (directory / "r-1.lock").write_text("not ours")
+    else:
+        damage(directory / "r-1.lock", kind)
+    assert orphan_ids(directory) == []
+    assert os.path.lexists(directory / "r-1.lock")
+
+
+def test_who_makes_a_lock_while_it_is_tidied_up_gets_it_all_the_same(directory: Path) -> None:
+    Spool(directory).open("r-2").discard()
+    path = directory / "r-1.lock"
+    held = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def tidy_up() -> None:
+        path.unlink()
+        os.close(held)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent_reporter.spool.time.sleep", lambda _: tidy_up())
+        entry = Spool(directory).open("r-1")
+    assert path.read_bytes() == processes.own_identity().encode()
+    entry.release()
+
+
+def test_a_lock_that_somebody_holds_without_a_name_is_another_process_and_stays_as_it_is(
+    directory: Path,
+) -> None:
+    kept(directory, a_record())
+    with (directory / "r-1.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RestoreBusyError, match="restore r-1: another process reports it already"):
+            Spool(directory).open("r-1")
+        assert orphan_ids(directory) == []
+    assert (directory / "r-1.lock").exists()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM])
@@ -644,6 +783,28 @@ def test_a_spool_that_is_not_there_lists_nothing_and_is_not_made(directory: Path
     assert list(Spool(directory).orphans()) == []
     assert Spool(directory).set_aside() == []
     assert not directory.exists()
+
+
+def test_what_the_spool_holds_is_counted_by_kind_and_size(directory: Path) -> None:
+    assert Spool(directory).sizes() == {"waiting": 0, "dead": 0, "aside": 0, "bytes": 0}
+    for restore_id in ("a", "b", "c"):
+        kept(directory, a_record(a_report(restore_id)))
+    for _ in range(2):
+        buried(directory, a_record(a_report("dead")))
+    (directory / "aside" / "damaged.json").write_bytes(b"?")
+    (directory / "note").write_bytes(b"four")
+    (directory / ".hidden").write_bytes(b"not counted")
+    files = [path for path in directory.rglob("*") if path.is_file() and path.name[0] != "."]
+    files += [directory / "dead", directory / "aside"]
+    assert Spool(directory).sizes() == {
+        "waiting": 3,
+        "dead": 2,
+        "aside": 1,
+        "bytes": sum(path.stat().st_size for path in files),
+    }
+    (directory / "gone.json").symlink_to(directory / "nowhere")
+    assert Spool(directory).sizes()["waiting"] == 4, "what cannot be measured is counted all the same"
+    assert Spool(directory).set_aside() == [directory / "aside" / "damaged.json"]
 
 
 def test_listing_owns_nothing_and_changes_nothing(directory: Path) -> None:
@@ -781,7 +942,7 @@ texts = st.text(max_size=40).map(lambda text: clean_text(text, 40)) | st.sampled
     ["\ud800", "a\udcffb"]
 ).map(lambda text: clean_text(text, 40))
 anything = st.text(st.characters(exclude_categories=[]), max_size=40).map(lambda text: clean_text(text, 40))
-counts = st.integers(0, 2**80)
+counts = st.integers(0, MAX_COUNT)
 times = st.datetimes(datetime(1000, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive
 maybe_times = st.none() | times
 errors = st.builds(

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from agent_reporter.errors import AgentReporterError, ConfigurationError
+from agent_reporter.model.showing import printable
 from agent_reporter.version import __version__
 
 if TYPE_CHECKING:
@@ -70,13 +71,17 @@ def build_parser(commands: Collection[str]) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(
         prog="agent-reporter",
+        allow_abbrev=False,  # --token would be --token-file, and the token shown as a file that is not there
         description="Makes every restore on a backup host visible, stoppable, and its outcome certain.",
     )
     parser.add_argument("--version", action="version", version=f"agent-reporter {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         described = subparsers.add_parser(
-            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            allow_abbrev=False,
         )
         if name in commands:
             _command(name).add_arguments(described)
@@ -95,7 +100,8 @@ def _open_standard_streams() -> None:
 def say(problem: object, status: int) -> int:
     """Say what is wrong on stderr, and return `status`."""
     with suppress(OSError):  # nobody reads: that is no reason to end in another way
-        os.write(2, f"agent-reporter: {problem}\n".encode(errors="replace"))
+        said = "\n".join(map(printable, str(problem).split("\n")))
+        os.write(2, f"agent-reporter: {said}\n".encode(errors="replace"))
     return status
 
 

@@ -118,7 +118,7 @@ class ControlPlane:
         if self.agent_id is not None:
             headers["X-Agent-Id"] = self.agent_id
         answer = await self._http.request(method, url, headers=headers, body=body)
-        # An answer may quote what it was asked with; what is said of it is kept and shown.
+        # Also what is asked for may quote what it was asked with, and something of it be shown.
         said = answer.body.replace(token.value.encode(), b"[concealed]")
         return Answer(answer.status, said, answer.retry_after, token.generation)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from agent_reporter.errors import ConfigurationError, TransportError
 from agent_reporter.logs import redact
-from agent_reporter.model.verdict import Answer, explain
+from agent_reporter.model.verdict import Answer, explain, said_with
 from agent_reporter.threads import in_thread
 from agent_reporter.version import __version__
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
     from agent_reporter.settings import Settings
 
-MAX_BODY = 1024 * 1024
-"""No more of an answer is read: one document of the API is at most 1 MB."""
-MAX_LOCAL_BODY = 32 * MAX_BODY
+MAX_BODY = 512 * 1024
+"""No more of an answer is read: what is asked for has some KB, and once read it takes many times its size."""
+MAX_LOCAL_BODY = 32 * 1024 * 1024
 """The same for the daemon of this host, which lists all its restores in one document."""
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
@@ -122,6 +123,8 @@ class HttpSession:
     ) -> Answer:
         """One request and its answer; raises TransportError, never anything of aiohttp's.
 
+        What is said with another status than 200 is without secrets: it may repeat the request.
+
         `more_seconds` is what the answer may take longer than others.
         """
         if self._session is None:
@@ -137,10 +140,12 @@ class HttpSession:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=self._seconds + more_seconds),
             ) as response:
-                answer = Answer(
-                    status=response.status,
-                    body=await _read_bounded(response, self._max_body),
-                    retry_after=response.headers.get("Retry-After"),
+                answer = _without_secrets(
+                    Answer(
+                        status=response.status,
+                        body=await _read_bounded(response, self._max_body),
+                        retry_after=response.headers.get("Retry-After"),
+                    )
                 )
                 if self._socket_path is None or WAY_OUT_HEADER not in response.headers:
                     return answer
@@ -149,6 +154,14 @@ class HttpSession:
             failure = _translate(where, problem, self._seconds + more_seconds)
         # Raised out here, so that it does not hold on to the request, and the token in it, as its context.
         raise failure
+
+
+def _without_secrets(answer: Answer) -> Answer:
+    """A refusal without the secrets in it: taken out before it is cut, and after it was read."""
+    if answer.status == 200:
+        return answer
+    said = redact(said_with(answer))
+    return replace(answer, body=json.dumps({"message": said}).encode() if said else b"")
 
 
 def _translate(where: str, problem: Exception, seconds: float) -> TransportError:

@@ -15,7 +15,7 @@ from yarl import URL
 
 from agent_reporter.control_plane.secret_file import read_secret
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
-from agent_reporter.logs import conceal, redact
+from agent_reporter.logs import conceal
 from agent_reporter.model import verdict
 from agent_reporter.model.documents import object_of, text_of
 from agent_reporter.model.times import parse_optional_time
@@ -140,7 +140,7 @@ async def _post(http: HttpSession, url: URL, body: object) -> Answer:
 
 
 def _grant(answer: Answer, name: str, place: tuple[str, ...]) -> Grant:
-    said = redact(verdict.explain(answer))  # an answer may repeat what it was asked with
+    said = verdict.explain(answer)
     if answer.status in {400, 401, 403, 404}:
         raise SignInError(f"sign-in as {name} was refused ({said}). Check its secret.")
     if answer.status != 200:

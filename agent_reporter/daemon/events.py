@@ -7,6 +7,7 @@ So whoever asks late, or with a marker of another daemon's life, still learns of
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,4 +133,4 @@ class Events:
 
     def _seen(self, marker: str | None) -> int:
         life, _, number = (marker or "").partition("-")
-        return int(number) if life == self._life and number.isascii() and number.isdigit() else 0
+        return int(number) if life == self._life and re.fullmatch("[0-9]{1,19}", number) else 0

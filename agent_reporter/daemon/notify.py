@@ -6,6 +6,7 @@ LISTEN_PID, LISTEN_FDS: from descriptor 3 on
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from ipaddress import ip_address
@@ -38,7 +39,7 @@ class Notifier:
         """What `environ` says of the manager of process `pid`."""
         watched = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
         microseconds = environ.get("WATCHDOG_USEC", "") if watched else ""
-        interval = int(microseconds) / 1e6 / PINGS_IN_TIME if microseconds.isdecimal() else 0.0
+        interval = int(microseconds) / 1e6 / PINGS_IN_TIME if _is_number(microseconds) else 0.0
         return cls(environ.get("NOTIFY_SOCKET"), interval or None)
 
     def ready(self, status: str) -> None:
@@ -87,9 +88,13 @@ def inherited_sockets(environ: MutableMapping[str, str], pid: int) -> list[socke
     meant = environ.pop("LISTEN_PID", None) == str(pid)
     count = environ.pop("LISTEN_FDS", "0")
     environ.pop("LISTEN_FDNAMES", None)
-    if not meant or not count.isdecimal():
+    if not meant or not _is_number(count):
         return []
     return [_inherited(FIRST_DESCRIPTOR + number) for number in range(int(count))]
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,19}", text) is not None
 
 
 def _inherited(descriptor: int) -> socket.socket:

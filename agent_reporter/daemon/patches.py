@@ -6,9 +6,11 @@ scenarios.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -20,12 +22,12 @@ from pydantic import (
 
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.model.amendment import Amendment
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import ErrorRecord, Errors
 from agent_reporter.model.state import RestoreState
 
 MAX_SENTENCES = 20
 """As many sentences as one refusal carries."""
-MAX_COUNT = 2**63 - 1
 MAX_RECORDS = 10_000
 """Records of a list that are looked at: as many as `max_errors` can be. The count is exact in any case."""
 
@@ -93,9 +95,17 @@ class _State(_Operation):
     ]
 
 
+def _is_told_in_utc(moment: datetime) -> datetime:
+    """`moment`, if UTC has it: an hour before or after all years, there is none."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies outside of the years 1 to 9999 in UTC") from None
+
+
 class _Time(_Operation):
     path: Literal["/started-time", "/started_time", "/ended-time", "/ended_time"]
-    value: Annotated[AwareDatetime, Field(strict=True)]
+    value: Annotated[AwareDatetime, Field(strict=True), AfterValidator(_is_told_in_utc)]
 
 
 class _Count(_Operation):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from aiohttp import ClientPayloadError as PayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
-from agent_reporter.daemon.patches import MAX_COUNT
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.model.client import Facts
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.processes import MAX_PID
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from agent_reporter.engines.wording import clean
+from agent_reporter.model.documents import MAX_COUNT
 
-MAX_COUNT = 2**63 - 1
 MAX_PATH_CHARACTERS = 8192
 MAX_MESSAGE_CHARACTERS = 2048
 

@@ -43,8 +43,8 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
         is_endless = _repeats_a_choice(_parser.parse(pattern))
     except (re.error, RecursionError, OverflowError) as problem:
         raise ConfigurationError(
-            f"--error-lines {pattern!r:.200} is no regular expression: {problem}. Write it as Python's re "
-            "has it."
+            f"--error-lines {pattern!r:.200} is no regular expression: {problem!s:.200}. Write it "
+            "as Python's re has it."
         ) from problem
     if is_endless:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
-from agent_reporter.engines.fields import MAX_COUNT, digits, path, text
+from agent_reporter.engines.fields import digits, path, text
 from agent_reporter.engines.judgement import Evidence, judge
 from agent_reporter.engines.last_words import LastWords
 from agent_reporter.engines.pgbackrest_outcome import (
@@ -27,6 +27,7 @@ from agent_reporter.engines.pgbackrest_outcome import (
     WORKERS,
     type_of,
 )
+from agent_reporter.model.documents import MAX_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

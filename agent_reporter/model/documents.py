@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+MAX_COUNT = 2**63 - 1
+"""The most that is counted: control planes keep counts in 64 bits."""
+
+
 def parse_object(body: bytes | str) -> dict[str, Any]:
     """The JSON object in `body`; raises MalformedError for other JSON, no JSON, or bottomless JSON."""
     try:
@@ -33,11 +37,14 @@ def text_of(document: Mapping[str, Any], key: str, default: str | None = None) -
 
 
 def count_of(document: Mapping[str, Any], key: str, default: int | None = 0) -> int:
-    """The non-negative integer at `key`; null and absence give the default, or an error if that is None."""
+    """The integer from 0 to MAX_COUNT at `key`.
+
+    Null and absence give the default, or an error if that is None.
+    """
     value = document.get(key)
     if value is None and default is not None:
         return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
         raise MalformedError(f"{key!r} has to be a count, not {value!r:.40}")
     return value
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 STOP_REQUEST = "restore_stop_request"
 PAGE_SIZE = 100
+MAX_MARKER = 256
+"""Characters. A longer id is none: it would make a URL that no server takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ def read_page(document: Mapping[str, Any], restore_id: str | None = None) -> Eve
     for event in events:
         if not isinstance(event, dict):
             continue
-        if isinstance(event.get("id"), str | int):
-            marker = str(event["id"])
+        if isinstance(event.get("id"), str | int) and len(text := str(event["id"])) <= MAX_MARKER:
+            marker = text
         if event.get("event") == STOP_REQUEST:
             restore = event.get("restore")
             named = restore.get("id") if isinstance(restore, dict) else None

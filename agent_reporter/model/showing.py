@@ -21,3 +21,10 @@ def described(problem: BaseException) -> str:
     except Exception:  # noqa: BLE001 - as above
         return name
     return f"{name}: {said}" if said else name
+
+
+def printable(text: str) -> str:
+    """`text` with what steers a terminal in escaped form."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

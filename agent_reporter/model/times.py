@@ -15,12 +15,12 @@ def format_time(moment: datetime) -> str:
 def parse_time(text: object) -> datetime:
     """The moment an RFC 3339 text names; raises MalformedError for anything else."""
     if not isinstance(text, str):
-        raise MalformedError(f"{text!r} is not a time: RFC 3339 text is wanted")
+        raise MalformedError(f"{text!r:.60} is not a time: RFC 3339 text is wanted")
     try:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as problem:
-        raise MalformedError(f"{text!r} is not an RFC 3339 time") from problem
+        raise MalformedError(f"{text!r:.60} is not an RFC 3339 time") from problem
 
 
 def parse_optional_time(text: object) -> datetime | None:

@@ -99,13 +99,18 @@ def retry_after_seconds(header: str | None, now: datetime) -> float:
     return max(0.0, (moment - now).total_seconds())
 
 
-def explain(answer: Answer) -> str:
-    """The answer in words: the status, and what the control plane said with it, if it said anything."""
+def said_with(answer: Answer) -> str:
+    """What the control plane said with a status, in full; empty if it said nothing."""
     try:
         fault = answer.document()
     except MalformedError:
-        return f"HTTP {answer.status}"
+        return ""
     errors = fault.get("errors")
     parts = [fault.get("message"), *(errors if isinstance(errors, list) else [])]
-    said = "; ".join(part for part in parts if isinstance(part, str) and part)
+    return "; ".join(part for part in parts if isinstance(part, str) and part)
+
+
+def explain(answer: Answer) -> str:
+    """The answer in words: the status, and what the control plane said with it, if it said anything."""
+    said = said_with(answer)
     return f"HTTP {answer.status}: {said[:MAX_FAULT_TEXT]}" if said else f"HTTP {answer.status}"

@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Begun, EngineError, Outcome, Progress
-from agent_reporter.engines.fields import MAX_COUNT, MAX_PATH_CHARACTERS
+from agent_reporter.engines.fields import MAX_PATH_CHARACTERS
 from agent_reporter.engines.wording import MAX_DIAGNOSTICS_BYTES
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import MAX_DESCRIPTION, MAX_DETAILS, MAX_TOKEN
 from agent_reporter.model.state import RestoreState
 from agent_reporter.testing import rules

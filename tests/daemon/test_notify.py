@@ -140,6 +140,7 @@ PID = 4711
         ({"WATCHDOG_USEC": "-1"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({"WATCHDOG_USEC": ""}, None),
+        ({"WATCHDOG_USEC": "9" * 5_000}, None),
     ],
 )
 def test_the_watchdog_is_fed_several_times_in_its_time_if_it_is_ours(
@@ -216,6 +217,7 @@ def test_a_child_takes_over_a_port_of_this_machine_beside_it(
         {"LISTEN_PID": "mine", "LISTEN_FDS": "-1"},
         {"LISTEN_PID": "mine", "LISTEN_FDS": "one"},
         {"LISTEN_PID": "", "LISTEN_FDS": ""},
+        {"LISTEN_PID": "mine", "LISTEN_FDS": "9" * 5_000},
     ],
 )
 def test_what_is_meant_for_another_process_is_not_taken(

@@ -230,7 +230,18 @@ def test_a_time_may_be_told_in_any_zone(time: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "time", ["2026-01-01T00:00:00", "yesterday", 0, None, 1_767_225_600, "", "2026-02-30T00:00:00Z"]
+    "time",
+    [
+        "2026-01-01T00:00:00",
+        "yesterday",
+        0,
+        None,
+        1_767_225_600,
+        "",
+        "2026-02-30T00:00:00Z",
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+    ],
 )
 def test_what_is_no_moment_is_no_time(time: object) -> None:
     assert understood(json.dumps([add("/started-time", time)]).encode()) is None

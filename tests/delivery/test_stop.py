@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import random
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from agent_reporter import Job, Progress, StopRequested
+from agent_reporter.means import Means
+from agent_reporter.model.verdict import Answer
 from agent_reporter.reference.restores import Happening
 from agent_reporter.stop import StopWatcher
 from tests.delivery.conftest import Log, Request, Rig, RigMaker, eventually, open_rig
@@ -228,6 +230,49 @@ async def test_a_stop_behind_hundreds_of_other_events_is_found_in_the_first_poll
         assert 4 <= len(polls) <= 5  # pages of 100, and one poll that was on its way
         before = len(rig.requests())
     assert len([each for each in rig.requests()[before:] if each.is_poll]) <= 1
+
+
+class Forgetful:
+    """A control plane whose events are all new: it knows no marker of before."""
+
+    agent_id = "agent-7"
+    waits_for_events = False
+    events_wait = 0.0
+
+    def __init__(self, refusal: int) -> None:
+        self.asked: list[str | None] = []
+        self._refusal = refusal
+
+    async def agent_events(self, marker: str | None) -> Answer:
+        self.asked.append(marker)
+        return Answer(200, b'{"events": [{"id": "e-1"}]}') if marker is None else Answer(self._refusal)
+
+
+@pytest.mark.parametrize("refusal", [400, 404, 410, 414])
+async def test_a_marker_that_is_refused_is_given_up_in_the_same_look(rig: Rig, refusal: int) -> None:
+    control_plane = Forgetful(refusal)
+    means = Means(rig.settings(), rig.clock, cast("Any", control_plane), asyncio.Semaphore())
+    watcher = StopWatcher(means, list)
+    for _ in range(3):
+        await watcher._poll([])
+    assert control_plane.asked == [None, "e-1", None, "e-1", None]
+    assert not watcher._failure
+
+
+@pytest.mark.parametrize("status", [401, 429, 503])
+async def test_a_marker_is_kept_through_what_passes(rig: Rig, status: int) -> None:
+    control_plane = Forgetful(status)
+    control_plane.renew_token = _nothing  # type: ignore[attr-defined]
+    means = Means(rig.settings(), rig.clock, cast("Any", control_plane), asyncio.Semaphore())
+    watcher = StopWatcher(means, list)
+    for _ in range(3):
+        await watcher._poll([])
+    assert None not in control_plane.asked[1:]
+    assert watcher._failure
+
+
+async def _nothing(_: Answer) -> None:
+    pass
 
 
 async def test_pages_that_are_slow_altogether_are_got_through_all_the_same(make_rig: RigMaker) -> None:

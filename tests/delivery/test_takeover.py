@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_reporter import Ending, RestoreBusyError, RestoreEndedError, RestoreState, SpoolError, processes
+from agent_reporter import (
+    Ending,
+    RestoreBusyError,
+    RestoreEndedError,
+    RestoreState,
+    SpoolError,
+    deliveries,
+    processes,
+)
 from agent_reporter.deliveries import TAKEOVER_INTERVAL
 from agent_reporter.model.error_log import ErrorRecord, Errors
 from agent_reporter.model.exchange import Exchange
@@ -505,6 +513,48 @@ async def test_a_result_that_was_left_long_ago_is_delivered_if_that_can_be(rig: 
     assert await rig.dead_letters() == []
 
 
+async def test_orphans_are_taken_over_in_portions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "TAKEN_OVER_AT_ONCE", 2)
+    restore_ids = sorted(rig.server.start_restore() for _ in range(5))
+    for restore_id in restore_ids:
+        await rig.leave_behind(finished(rig, restore_id))
+    async with rig.reporter(takes_over=False) as reporter:
+        for portion in (restore_ids[:2], restore_ids[2:4], restore_ids[4:], []):
+            orphans = await reporter.take_over(at_once=True)
+            assert [orphan.restore_id for orphan in orphans] == portion
+            await reporter.settle_all(1_000.0)
+    assert {rig.server.document(restore_id)["state"] for restore_id in restore_ids} == {
+        "completed_with_errors"
+    }
+
+
+async def test_a_spool_that_cannot_be_read_is_said_and_looked_at_again(rig: Rig, log: Log) -> None:
+    restore_id = rig.server.start_restore()
+    await rig.leave_behind(finished(rig, restore_id))
+    hidden = rig.directory / "hidden"
+    await asyncio.to_thread(rig.spool.directory.rename, hidden)
+    await asyncio.to_thread(rig.spool.directory.touch)
+    async with rig.reporter():
+        await eventually(lambda: log.named("spool.unusable") != [])
+        assert "cannot be read" in log.named("spool.unusable")[0]["problem"]
+        await asyncio.to_thread(rig.spool.directory.unlink)
+        await asyncio.to_thread(hidden.rename, rig.spool.directory)
+        await rig.until_state(restore_id, "completed_with_errors")
+    log.assert_no_bug_of_ours()
+
+
+async def test_an_engine_that_another_process_started_cannot_be_stopped_and_that_is_said(
+    rig: Rig, log: Log
+) -> None:
+    restore_id = rig.server.start_restore()
+    async with engine_that_lives() as (_, engine):
+        await rig.leave_behind(unfinished(rig, restore_id), engine=engine)
+        rig.server.request_stop(restore_id)
+        async with rig.reporter():
+            await eventually(lambda: log.named("takeover.stop_not_possible") != [])
+    assert log.named("takeover.stop_not_possible")[0]["engine"] == engine.pid
+
+
 # The end of a process -------------------------------------------------------------------------------------
 
 
@@ -533,6 +583,22 @@ async def test_the_drain_is_bounded_and_what_is_left_stays_in_the_spool(rig: Rig
     async with rig.reporter():
         await rig.until_spool_is_empty()
     assert {rig.server.document(restore_id)["state"] for restore_id in restore_ids} == {"completed"}
+
+
+async def test_a_drain_that_nobody_wants_to_wait_for_ends_at_once(rig: Rig, log: Log) -> None:
+    restore_id = rig.server.start_restore()
+    reporter = rig.reporter(drain_timeout=1e6)
+    async with reporter:
+        async with reporter.restore(restore_id) as job:
+            job.start()
+            await rig.until_state(restore_id, "in_progress")
+            rig.server.add_fault({"status": 503}, times=99_999, path_regex=f"{restore_id}$")
+        asyncio.get_running_loop().call_later(0.1, reporter.end_drain)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5.0
+    assert len(log.named("reporter.left_in_spool")) == 1
+    (left,) = await rig.waiting()
+    assert left.report.state is RestoreState.COMPLETED
 
 
 async def test_the_drain_waits_for_no_longer_than_it_takes(rig: Rig) -> None:

@@ -64,6 +64,8 @@ def test_with_errors_a_restore_is_never_completed(
         ("(?P<path", "no regular expression"),
         ("a{4294967296}", "no regular expression"),
         ("(" * 10_000, "no regular expression"),
+        ("(?P<x>)" * 2, "no regular expression"),
+        (f"(?P<{'x' * 10_000} >)", "no regular expression"),
         ("", "found in every line"),
         ("ERROR|", "found in every line"),
     ],

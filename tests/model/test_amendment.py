@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter.model.amendment import FINAL_CONFLICT, Amendment, ConflictError, amended, lost
+from agent_reporter.model.amendment import FINAL_CONFLICT, LOOKED_AT, Amendment, ConflictError, amended, lost
 from agent_reporter.model.error_log import MAX_PATH, ErrorRecord, Errors
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState, may_follow
@@ -108,6 +108,21 @@ def test_errors_without_a_list_leave_the_records_that_are_known() -> None:
     assert (told.count, told.records) == (5, errors(2).records)
 
 
+def test_errors_of_the_same_count_take_the_place_of_those_that_are_known() -> None:
+    told = after(report(errors=errors(2)), errors=errors(2, reason="why")).errors
+    assert (told.count, told.reason) == (2, "why")
+
+
+def test_of_a_list_that_is_much_too_long_the_rest_is_not_looked_at() -> None:
+    same, other = ErrorRecord("/a", "missing"), ErrorRecord("/b", "missing")
+    told = Amendment(
+        errors=Errors(99, records=(*(same,) * (LOOKED_AT * 2 - 1), other, ErrorRecord("/c", "missing")))
+    )
+    assert amended(report(), told, NOW, 2).errors.records == (same, other)
+    told = Amendment(errors=Errors(99, records=(*(same,) * (LOOKED_AT * 2), other)))
+    assert amended(report(), told, NOW, 2).errors.records == (same,)
+
+
 def test_no_more_records_are_kept_than_allowed() -> None:
     assert len(amended(report(), Amendment(errors=errors(9)), NOW, 4).errors.records) == 4
 
@@ -140,10 +155,10 @@ def test_a_lost_restore_has_failed_with_all_that_is_known_of_it() -> None:
     assert (ended.state, ended.started_time, ended.ended_time) == (FAILED, STARTED, NOW)
     assert (ended.bytes_restored, ended.files_restored, ended.revision) == (10, 2, 2)
     assert (ended.errors.count, ended.errors.reason) == (1, "engine_lost")
-    assert ended.errors.diagnostics.startswith(
-        "The engine ended without a result. How it ended is not known."
+    assert ended.errors.diagnostics == (
+        "The engine ended without a result. How it ended is not known. The last that is known: in_progress, "
+        "10 bytes and 2 files restored. Look at the target before you trust it."
     )
-    assert "in_progress, 10 bytes and 2 files" in ended.errors.diagnostics
 
 
 def test_a_lost_restore_that_never_began_has_a_start_all_the_same() -> None:

@@ -66,7 +66,7 @@ def test_what_is_no_text_is_malformed_also_where_there_is_a_default(value: objec
         text_of({"a": value}, "a", "default")
 
 
-@pytest.mark.parametrize("value", [0, 1, 2**63, 10**40])
+@pytest.mark.parametrize("value", [0, 1, 2**63 - 1])
 def test_a_count_is_read(value: int) -> None:
     assert count_of({"a": value}, "a") == value
     assert optional_count_of({"a": value}, "a") == value

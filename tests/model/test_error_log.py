@@ -187,6 +187,21 @@ def test_records_are_kept_while_there_is_room_in_one_document() -> None:
     assert log.add(ErrorRecord("/small", "missing")), "a small one still has room"
 
 
+def test_the_room_for_records_is_used_to_the_last_byte_and_no_further() -> None:
+    first, empty = (
+        ErrorRecord("/a", "missing", details="x" * 1_000),
+        ErrorRecord("/b", "missing", details="x"),
+    )
+    used = sum(
+        len(json.dumps(record.to_document(index))) + len(", ") for index, record in enumerate((first, empty))
+    )
+    left = MAX_RECORDS_BYTES - used + 1
+    for details, fits in (("x" * left, True), ("x" * (left + 1), False)):
+        log = ErrorLog()
+        log.add(first)
+        assert log.add(ErrorRecord("/b", "missing", details=details)) is fits
+
+
 def test_what_was_frozen_does_not_change_any_more() -> None:
     log = ErrorLog()
     log.add(RECORD)

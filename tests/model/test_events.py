@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter.errors import MalformedError
-from agent_reporter.model.events import PAGE_SIZE, EventPage, read_page
+from agent_reporter.model.events import MAX_MARKER, PAGE_SIZE, EventPage, read_page
 from tests.model.strategies import unhurried
 
 
@@ -24,6 +24,12 @@ def progress(event_id: str) -> dict[str, Any]:
 def test_a_page_names_the_restores_that_are_to_stop_and_the_last_event() -> None:
     page = {"events": [stop("e-1", {"id": "r-1"}), progress("e-2"), stop("e-3", {"id": "r-2"})], "links": []}
     assert read_page(page) == EventPage(frozenset({"r-1", "r-2"}), "e-3", is_full=False)
+
+
+@pytest.mark.parametrize("nonsense", [None, "restore_stop_request", 7, [], True])
+def test_what_is_no_event_keeps_none_after_it_from_being_seen(nonsense: Any) -> None:
+    page = {"events": [nonsense, stop("e-2", {"id": "r-1"})]}
+    assert read_page(page) == EventPage(frozenset({"r-1"}), "e-2", is_full=False)
 
 
 def test_only_a_stop_request_asks_for_a_stop() -> None:
@@ -63,6 +69,12 @@ def test_an_empty_page_has_no_marker() -> None:
 def test_an_event_that_makes_no_sense_is_passed_over(strange: object) -> None:
     page = read_page({"events": [stop("e-1", {"id": "r-1"}), strange]})
     assert page == EventPage(frozenset({"r-1"}), "e-1", is_full=False)
+
+
+def test_an_id_that_no_address_can_carry_is_no_marker() -> None:
+    page = read_page({"events": [stop("e" * MAX_MARKER), stop("e" * (MAX_MARKER + 1), {"id": "r-2"})]})
+    assert page.marker == "e" * MAX_MARKER
+    assert "r-2" in page.stop_requests
 
 
 def test_a_marker_may_be_a_number() -> None:

@@ -246,6 +246,15 @@ def test_progress_waits_for_its_tick_in_either_form() -> None:
     assert not is_urgent(conversation, next_step(conversation, RUNNING), RUNNING)
 
 
+@pytest.mark.parametrize(
+    ("known", "newest", "is_first"), [(0, 0, False), (0, 1, True), (0, 2, True), (1, 2, False)]
+)
+def test_the_first_errors_wait_for_no_tick_and_later_ones_do(known: int, newest: int, is_first: bool) -> None:  # noqa: FBT001 - a parameter
+    conversation = exchange(acknowledged=acknowledged(error_count=known))
+    failing = report(bytes_restored=1, errors=errors(newest))
+    assert is_urgent(conversation, next_step(conversation, failing), failing) is is_first
+
+
 def test_nothing_is_not_urgent() -> None:
     assert not is_urgent(exchange(), None, RUNNING)
 

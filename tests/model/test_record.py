@@ -49,6 +49,36 @@ def test_a_result_takes_the_place_of_progress() -> None:
     assert RECORD.supersede(result).report is result
 
 
+def test_of_two_reports_of_one_revision_the_last_counts() -> None:
+    other = report(IN_PROGRESS, revision=RECORD.report.revision, bytes_restored=7)
+    assert RECORD.supersede(other).report is other
+
+
+def test_a_file_holds_no_byte_that_is_not_needed_but_for_the_end_of_its_line() -> None:
+    assert b" " not in replace(RECORD, engine=ENGINE).encode()
+    assert RECORD.encode().endswith(b"}\n")
+
+
+def test_a_record_has_no_changes_since_itself() -> None:
+    assert RECORD.changes_since(RECORD) == {}
+
+
+def test_what_changes_is_told_with_its_revision_and_without_what_stays() -> None:
+    waits = replace(RECORD, undelivered_since=NOW)
+    changes = waits.changes_since(RECORD)
+    assert set(changes) == {"undelivered_since", "revision"}
+    assert Record.with_changes(RECORD, changes) == waits
+    assert Record.with_changes(waits, RECORD.changes_since(waits)) == RECORD
+
+
+@pytest.mark.parametrize("field", ["uid", "processes"])
+def test_a_record_of_a_client_without_a_user_or_processes_is_malformed(field: str) -> None:
+    document = replace(RECORD, client=Client(1000)).to_document()
+    del document["client"][field]
+    with pytest.raises(MalformedError, match=f"'{field}' has to be a"):
+        Record.decode(json.dumps(document).encode())
+
+
 def test_an_older_report_takes_no_place() -> None:
     assert RECORD.supersede(report(IN_PROGRESS, revision=4)) is RECORD
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_a_restore_id_is_taken_as_it_is(text: str) -> None:
 )
 def test_what_could_leave_its_place_in_a_path_is_no_restore_id(text: object) -> None:
     assert not is_restore_id(text)
-    with pytest.raises(InvalidRestoreIdError, match="is no restore id"):
+    with pytest.raises(InvalidRestoreIdError, match=rf"^{re.escape(repr(text))} is no restore id"):
         checked_restore_id(text)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter.model.showing import MAX_SHOWN, described, shown
+from agent_reporter.model.showing import MAX_SHOWN, described, printable, shown
 from tests.model.strategies import unhurried
 
 
@@ -51,3 +51,10 @@ def test_nothing_is_shown_in_more_than_a_line(value: object) -> None:
     words = shown(value)
     assert len(words) <= MAX_SHOWN
     assert "\n" not in words
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"), [("plain ä", "plain ä"), ("\x1b[2Jgone", "\\x1b[2Jgone"), ("a\nb\0", "a\\nb\\x00")]
+)
+def test_no_text_steers_a_terminal(text: str, seen: str) -> None:
+    assert printable(text) == seen

@@ -78,3 +78,9 @@ def test_no_text_raises_anything_but_malformed(text: str) -> None:
     except MalformedError:
         return
     assert moment.utcoffset() == timedelta(0)
+
+
+def test_what_is_no_time_is_quoted_no_further_than_a_person_reads() -> None:
+    with pytest.raises(MalformedError) as raised:
+        parse_time("9" * 1_000_000)
+    assert len(str(raised.value)) < 100
