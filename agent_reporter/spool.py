@@ -52,6 +52,9 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 _DEAD_NAME = re.compile(r"(.+)\.json(?:\.\d+)?")
 """What a dead letter's file is called, with a number where there are several of one restore."""
 
+_BESIDE = re.compile(r"\.(.+)\.(?:reserve|json\.new)")
+"""What the files beside a record are called (`_reserve_path`, `durable.draft_of`)."""
+
 _log = get_logger()
 
 
@@ -108,9 +111,10 @@ class Spool:
         What an owner left that was killed before its first record is tidied up.
         """
         recorded = self._restore_ids(".json")
-        for restore_id in filter(self._is_abandoned, self._restore_ids(".lock")):
-            if restore_id not in recorded:
-                self._tidy_up(restore_id)
+        locked = self._restore_ids(".lock")
+        left = {*filter(self._is_abandoned, locked), *self._left_over(locked)}
+        for restore_id in left.difference(recorded):
+            self._tidy_up(restore_id)
         for restore_id in recorded:
             try:
                 entry = self._open(restore_id, 1)
@@ -153,10 +157,15 @@ class Spool:
             "bytes": size,
         }
 
-    def _restore_ids(self, *suffixes: str) -> list[str]:
+    def _restore_ids(self, suffix: str) -> list[str]:
         names = [path.name for path in _files(self.directory)]
-        ids = {name.removesuffix(suffix) for name in names for suffix in suffixes if name.endswith(suffix)}
+        ids = {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
         return sorted(filter(is_restore_id, ids))
+
+    def _left_over(self, locked: list[str]) -> set[str]:
+        """The restores of which only a file beside the record is left, as the disk would not remove it."""
+        names = [path.name for path in _files(self.directory, hidden=True)]
+        return {found[1] for name in names if (found := _BESIDE.fullmatch(name))}.difference(locked)
 
     def _path(self, restore_id: str) -> Path:
         return self.directory / f"{restore_id}.json"
@@ -199,13 +208,13 @@ class Spool:
         return stat.S_ISREG(there.st_mode) and there.st_size == 0
 
     def _tidy_up(self, restore_id: str) -> None:
-        """Remove a lock that nobody holds and whose restore has no record, never saying that it is ours.
+        """Remove all files of a restore without a record that nobody owns, never saying that we do.
 
-        Who makes it at this very moment finds it held for an instant, or gone, and tries once more.
+        Who begins to own it at this very moment finds the lock held for an instant, or gone, and tries again.
         """
         path = self._lock_path(restore_id)
         with suppress(OSError):
-            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_file(lock, path) and not self._path(restore_id).exists():
@@ -351,7 +360,7 @@ def _is_file(descriptor: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(descriptor), there)
 
 
-def _files(directory: Path) -> list[Path]:
+def _files(directory: Path, *, hidden: bool = False) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
             names = [entry.name for entry in entries]
@@ -359,7 +368,7 @@ def _files(directory: Path) -> list[Path]:
         return []
     except OSError as problem:
         raise SpoolError(f"the spool {directory} cannot be read: {problem}") from problem
-    return [directory / name for name in sorted(names) if name[0] != "."]
+    return [directory / name for name in sorted(names) if (name[0] == ".") is hidden]
 
 
 def _read_bounded(path: Path) -> bytes:

@@ -421,6 +421,34 @@ async def test_odd_answers_are_answers(token_file: Path, content: bytes, status:
     assert explain(answer).startswith(f"HTTP {status}")
 
 
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(token_file: Path) -> None:
+    first_was_read, came = asyncio.Event(), asyncio.Event()
+
+    async def answers_twice(
+        _request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if first_was_read.is_set():
+            writer.write(http(503, b""))
+            return
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await first_was_read.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        came.set()
+        await reader.read()
+
+    async with raw_server(answers_twice) as raw, HttpSession(settings_for(raw.url, token_file)) as session:
+        assert (await session.request("PATCH", URL(raw.url), body=[])).status == 204
+        assert session._session is not None
+        assert session._session.connector is not None
+        [[(idle, _)]] = session._session.connector._conns.values()
+        first_was_read.set()
+        await came.wait()
+        async with asyncio.timeout(10):
+            while not idle.should_close:  # noqa: ASYNC110 - nothing tells when it was read
+                await asyncio.sleep(0)
+        assert (await session.request("PATCH", URL(raw.url), body=[])).status == 503
+
+
 # --- answers that are too much ----------------------------------------------------------------------------
 
 

@@ -669,6 +669,21 @@ def test_a_lock_that_was_made_and_never_named_is_tidied_up(directory: Path) -> N
     assert not (directory / "r-1.lock").exists()
 
 
+@pytest.mark.parametrize("name", [".r-1.reserve", ".r-1.json.new"])
+def test_what_the_disk_would_not_remove_is_removed_by_who_looks_next(directory: Path, name: str) -> None:
+    Spool(directory).open("r-2").discard()
+    (directory / name).write_bytes(bytes(100))
+    assert orphan_ids(directory) == []
+    assert sorted(path.name for path in directory.iterdir()) == ["aside", "dead"]
+
+
+def test_what_is_beside_a_record_stays_for_its_owner(directory: Path) -> None:
+    entry = Spool(directory).open("r-1")
+    assert orphan_ids(directory) == []
+    assert (directory / ".r-1.reserve").exists()
+    entry.release()
+
+
 @pytest.mark.parametrize("kind", ["FIFO", "directory", "dangling symlink", "symlink", "text"])
 def test_a_lock_of_somebody_else_is_never_removed(directory: Path, kind: str) -> None:
     Spool(directory).open("r-2").discard()

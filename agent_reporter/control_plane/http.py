@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from aiohttp.connector import Connection
     from yarl import URL
 
     from agent_reporter.settings import Settings
@@ -68,6 +69,26 @@ class Resolver(AbstractResolver):
         """There is nothing to close."""
 
 
+class Connector(aiohttp.TCPConnector):
+    """Does not reuse a connection on which something came that nobody asked for.
+
+    aiohttp would take it for the answer to the next request: a second 204 for a result that was never taken.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Any],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> Connection:
+        """A connection without anything unread."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+
 class HttpSession:
     """An aiohttp session that follows nothing, trusts no environment and reads bounded bodies."""
 
@@ -104,7 +125,7 @@ class HttpSession:
             return aiohttp.UnixConnector(
                 str(self._socket_path), limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS
             )
-        return aiohttp.TCPConnector(
+        return Connector(
             limit=0,  # deliveries take turns; a look for stop requests never waits for them
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             ttl_dns_cache=DNS_CACHE_SECONDS,

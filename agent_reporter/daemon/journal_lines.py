@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent_reporter.errors import MalformedError
 from agent_reporter.logs import get_logger
 from agent_reporter.model.documents import object_of, parse_object, text_of
+from agent_reporter.model.restore_id import is_restore_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +49,10 @@ def decode(line: bytes) -> tuple[str, dict[str, Any]]:
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(content):
         raise MalformedError("a line is torn or damaged; what comes after it is not read")
     document = parse_object(content)
-    return text_of(document, "restore_id"), object_of(document, "changes")
+    restore_id = text_of(document, "restore_id")
+    if not is_restore_id(restore_id):
+        raise MalformedError(f"{restore_id!r:.60} is no restore's id")
+    return restore_id, object_of(document, "changes")
 
 
 def open_without_waiting(path: str, flags: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import signal
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import EngineError, Stream
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
 
 ENDINGS = Endings(engine="The engine")
 
-MAX_SEARCHED_CHARACTERS = 2048
+MAX_SEARCHED_CHARACTERS = 1024
 """As much of a line is searched: what comes then costs time, and says no more."""
+MAX_OPEN_REPEATS = 2
+"""Of `.*` and the like in one pattern, not counting the first where it begins with `^`.
+
+Each takes as many steps as the line has characters, times those of the others.
+"""
 
 _FEW_TIMES = 4
 """A choice that is repeated as often at most, such as numbers in an address, is no worse than in a row."""
@@ -39,8 +45,11 @@ _KEEPS_ITS_CHOICE = ("POSSESSIVE_REPEAT", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT"
 def error_pattern(pattern: str) -> re.Pattern[str]:
     """The lines on stderr that tell of an error; raises ConfigurationError for what is no such pattern."""
     try:
-        compiled = re.compile(pattern)
-        is_endless = _repeats_a_choice(_parser.parse(pattern))
+        with warnings.catch_warnings(action="ignore"):  # Python's own would quote our source
+            compiled = re.compile(pattern)
+            parsed = _parser.parse(pattern)
+        is_endless = _repeats_a_choice(parsed)
+        open_repeats = _open_repeats(parsed) - int(pattern.startswith("^"))
     except (re.error, RecursionError, OverflowError) as problem:
         raise ConfigurationError(
             f"--error-lines {pattern!r:.200} is no regular expression: {problem!s:.200}. Write it "
@@ -51,6 +60,11 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
             f"--error-lines {pattern!r:.200} repeats what holds a repeat or a choice itself, which may take "
             "for ever on a long line. Write a repeat of single characters, such as '[a-z ]+' for "
             "'([a-z]+ ?)+', and '.*' for '(.|\\s)*' or '(one|two)*'."
+        )
+    if open_repeats > MAX_OPEN_REPEATS:
+        raise ConfigurationError(
+            f"--error-lines {pattern!r:.200} has too many of '.*' and '.+' for a long line. Say what each "
+            f"stops at, such as '[^:]*: ' for '.*: ', and keep {MAX_OPEN_REPEATS} at most."
         )
     if compiled.search(""):
         raise ConfigurationError(
@@ -74,6 +88,16 @@ def _repeats_a_choice(pattern: Any, times: int = 1) -> bool:
         if any(_repeats_a_choice(part, times_within) for part in _parts(argument)):
             return True
     return False
+
+
+def _open_repeats(pattern: Any) -> int:
+    """How often a parsed pattern repeats any character without end."""
+    count = 0
+    for operation, argument in pattern:
+        if operation in _REPEATS and argument[1] > MAX_SEARCHED_CHARACTERS:
+            count += any(inner is _parser.ANY for inner, _ in argument[2])
+        count += sum(_open_repeats(part) for part in _parts(argument))
+    return count
 
 
 def _parts(argument: Any) -> Iterator[Any]:

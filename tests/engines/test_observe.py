@@ -98,10 +98,22 @@ def test_a_pattern_that_may_take_for_ever_is_refused_with_what_to_write_instead(
         error_pattern(pattern)
 
 
+@pytest.mark.parametrize("pattern", ["^(.*): (.*): (.*): (.*)!", ".*: .*: .+failed", "x.*?(.*)(.*)x"])
+def test_a_pattern_that_tries_every_place_for_many_things_is_refused(pattern: str) -> None:
+    with pytest.raises(AgentReporterError, match=r"too many of '\.\*'.*'\[\^:\]\*: '"):
+        error_pattern(pattern)
+
+
+def test_what_python_thinks_of_a_pattern_is_not_shown_to_who_wrote_it() -> None:
+    assert error_pattern("[[a]").search("a")
+
+
 @pytest.mark.parametrize(
     ("pattern", "line"),
     [
         (r"^ERROR: (?P<path>.*): .+", "ERROR: /t/a: gone"),
+        (r"^(.*): (.*): (.*): failed", "one: two: three: failed"),
+        (r"^(\w+) \d+: [^:]*: ([^,]*), (.*) failed", "one 2: three: four, five failed"),
         (r"^(foo|bar): ", "bar: gone"),
         (r"[a-z ]+: failed", "one two: failed"),
         (r"(ab)+c", "ababc"),
