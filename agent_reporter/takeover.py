@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter import processes
 from agent_reporter.logs import get_logger
-from agent_reporter.model.amendment import lost
+from agent_reporter.model.lost import REPORTER_LOST, lost
 from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from agent_reporter.model.record import Record
     from agent_reporter.model.report import Report
 
-REPORTER_LOST = "reporter_lost"
 FOLLOW_INTERVAL = 1.0
 """Seconds between two looks at an engine that outlived its reporter."""
 

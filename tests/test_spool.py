@@ -300,6 +300,31 @@ def test_what_an_owner_left_that_was_killed_before_its_first_record_is_tidied_up
     assert names(directory) == ["aside", "dead"], "a lock and 64 KiB of reserve would stay for ever"
 
 
+def test_a_record_that_is_made_while_a_dead_owners_lock_is_tidied_up_stays_with_its_lock(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Spool(directory).open("r-1").release()
+    (directory / "r-1.lock").write_bytes(ProcessIdentity(4711, 5, "an earlier boot").encode())
+    flock = fcntl.flock
+
+    def lock_late(descriptor: int, operation: int) -> None:
+        (directory / "r-1.json").write_bytes(a_record().encode())
+        flock(descriptor, operation)
+
+    with monkeypatch.context() as late:
+        late.setattr(fcntl, "flock", lock_late)
+        assert list(Spool(directory).orphans()) == []
+    assert names(directory) == ["aside", "dead", "r-1.json", "r-1.lock"]
+    assert orphan_ids(directory) == ["r-1"]
+
+
+def test_a_spool_that_is_no_directory_is_said_to_be_unreadable(directory: Path) -> None:
+    directory.touch()
+    for look in (Spool(directory).listing, Spool(directory).sizes, lambda: list(Spool(directory).orphans())):
+        with pytest.raises(SpoolError, match=f"the spool {directory} cannot be read"):
+            look()
+
+
 def test_the_half_written_file_of_an_owner_that_was_killed_is_tidied_up(directory: Path) -> None:
     kept(directory, a_record())
     (directory / ".r-1.json.new").write_bytes(b"half of a rec")

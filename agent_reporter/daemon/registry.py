@@ -18,7 +18,7 @@ from agent_reporter.daemon.left_behind import brought_together
 from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
 from agent_reporter.daemon.peers import ROOT
 from agent_reporter.daemon.refusals import RefusedError
-from agent_reporter.daemon.restores import ENGINE_LOST, LocalRestore
+from agent_reporter.daemon.restores import LocalRestore
 from agent_reporter.errors import (
     InvalidRestoreIdError,
     MalformedError,
@@ -27,9 +27,10 @@ from agent_reporter.errors import (
     SpoolError,
 )
 from agent_reporter.logs import get_logger
-from agent_reporter.model.amendment import ConflictError, amended, lost
+from agent_reporter.model.amendment import ConflictError, amended
 from agent_reporter.model.client import Client
 from agent_reporter.model.exchange import Exchange
+from agent_reporter.model.lost import ENGINE_LOST, lost
 from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.model.restore_id import checked_restore_id

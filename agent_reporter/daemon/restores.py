@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from agent_reporter.model.exchange import Ending
     from agent_reporter.model.report import Report
 
-ENGINE_LOST = "engine_lost"
-
 
 class LocalRestore:
     """The newest truth of one restore, as its engine states it to the daemon."""

@@ -87,23 +87,6 @@ def amended(report: Report, amendment: Amendment, now: datetime, max_errors: int
     return replace(report, revision=report.revision + 1, **changes)  # type: ignore[arg-type]  # as above
 
 
-def lost(report: Report, now: datetime, reason: str, what_happened: str) -> Report:
-    """The result of a restore that nobody is left to tell of: `failed`, with the counters it had."""
-    diagnostics = (
-        f"{what_happened} How it ended is not known. The last that is known: {report.state.value}, "
-        f"{report.bytes_restored} bytes and {report.files_restored} files restored. Look at the target "
-        "before you trust it."
-    )
-    return replace(
-        report,
-        revision=report.revision + 1,
-        state=RestoreState.FAILED,
-        started_time=report.started_time or now,
-        ended_time=now,
-        errors=replace(report.errors, reason=reason, diagnostics=diagnostics),
-    )
-
-
 def _state(report: Report, amendment: Amendment, *, moves: bool) -> RestoreState:
     current, following = report.state, amendment.state
     if following is None:

@@ -12,6 +12,7 @@ from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.backoff import Backoff
 from agent_reporter.model.dialect import Progress
 from agent_reporter.model.exchange import Ending, Exchange
+from agent_reporter.model.lost import LOST_REASONS
 from agent_reporter.model.patch import Content
 from agent_reporter.model.state import RestoreState
 from agent_reporter.model.steps import Send, Step, next_step
@@ -88,9 +89,12 @@ def _after_knowledge(
 
 
 def ending_there(known: Acknowledged, newest: Report) -> Ending:
-    """What it means for our result that the restore has the final state `known` there."""
+    """What it means for our result that the restore has the final state `known` there.
+
+    Where we do not know how it ended, whoever told another end knew better.
+    """
     if known.state is not newest.state:
-        return Ending.ENDED_ELSEWHERE
+        return Ending.DELIVERED if newest.errors.reason in LOST_REASONS else Ending.ENDED_ELSEWHERE
     has_all = (
         known.files_restored >= newest.files_restored
         and known.bytes_restored >= newest.bytes_restored

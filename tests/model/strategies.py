@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.dialect import Dialect, Progress
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import ErrorRecord, Errors
 from agent_reporter.model.exchange import Ending, Exchange
 from agent_reporter.model.patch import Spelling
@@ -19,7 +20,7 @@ from agent_reporter.model.state import RestoreState
 unhurried = settings(deadline=None)
 """For every property: a busy machine makes none of them fail."""
 
-counts = st.integers(0, 10) | st.integers(0, 2**63)
+counts = st.integers(0, 10) | st.integers(0, MAX_COUNT)
 times = st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 states = st.sampled_from(RestoreState)
 spellings = st.sampled_from(Spelling)

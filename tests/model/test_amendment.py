@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter.model.amendment import FINAL_CONFLICT, LOOKED_AT, Amendment, ConflictError, amended, lost
+from agent_reporter.model.amendment import FINAL_CONFLICT, LOOKED_AT, Amendment, ConflictError, amended
 from agent_reporter.model.error_log import MAX_PATH, ErrorRecord, Errors
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState, may_follow
 from tests.model.builders import (
     COMPLETED,
     ENDED,
-    FAILED,
     FINALS,
     IN_PROGRESS,
     NOW,
@@ -147,22 +146,6 @@ def test_whatever_is_told_the_invariants_hold(before: Report, amendment: Amendme
     assert told.errors.count >= before.errors.count
     assert told.revision == before.revision + (told is not before)
     assert not told.is_final or (told.started_time is not None and told.ended_time is not None)
-
-
-def test_a_lost_restore_has_failed_with_all_that_is_known_of_it() -> None:
-    before = report(IN_PROGRESS, bytes_restored=10, files_restored=2, errors=errors(1))
-    ended = lost(before, NOW, "engine_lost", "The engine ended without a result.")
-    assert (ended.state, ended.started_time, ended.ended_time) == (FAILED, STARTED, NOW)
-    assert (ended.bytes_restored, ended.files_restored, ended.revision) == (10, 2, 2)
-    assert (ended.errors.count, ended.errors.reason) == (1, "engine_lost")
-    assert ended.errors.diagnostics == (
-        "The engine ended without a result. How it ended is not known. The last that is known: in_progress, "
-        "10 bytes and 2 files restored. Look at the target before you trust it."
-    )
-
-
-def test_a_lost_restore_that_never_began_has_a_start_all_the_same() -> None:
-    assert lost(report(QUEUED), NOW, "engine_lost", "Gone.").started_time == NOW
 
 
 @unhurried

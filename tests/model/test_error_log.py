@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_reporter.errors import MalformedError
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import (
     DEFAULT_MAX_RECORDS,
     MAX_DESCRIPTION,
@@ -116,7 +117,7 @@ def test_errors_are_written_with_at_most_so_many_records_and_the_same_count() ->
 
 
 @unhurried
-@given(st.builds(Errors, st.integers(0), st.text(), st.text(), st.lists(records).map(tuple)))
+@given(st.builds(Errors, st.integers(0, MAX_COUNT), st.text(), st.text(), st.lists(records).map(tuple)))
 def test_all_errors_are_read_back(all_errors: Errors) -> None:
     assert Errors.from_document(json.loads(json.dumps(all_errors.to_document()))) == all_errors
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter.errors import MalformedError
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.process_identity import ProcessIdentity
 from tests.model.strategies import unhurried
 
@@ -25,7 +26,7 @@ def test_a_recycled_pid_is_another_identity() -> None:
 
 
 @unhurried
-@given(st.builds(ProcessIdentity, st.integers(0), st.integers(0), st.text()))
+@given(st.builds(ProcessIdentity, st.integers(0, MAX_COUNT), st.integers(0, MAX_COUNT), st.text()))
 def test_every_identity_is_read_back(identity: ProcessIdentity) -> None:
     assert ProcessIdentity.decode(identity.encode()) == identity
 

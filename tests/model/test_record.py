@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent_reporter.errors import MalformedError
 from agent_reporter.model.client import Client
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.process_identity import ProcessIdentity
 from agent_reporter.model.record import FORMAT, Destination, Record
@@ -22,7 +23,7 @@ DESTINATION = Destination("https://api.example.com", "1234")
 RECORD = Record(DESTINATION, report(IN_PROGRESS, revision=5))
 ENGINE = ProcessIdentity(42, 123_456, "b00t")
 
-identities = st.builds(ProcessIdentity, st.integers(0, 2**22), st.integers(0, 2**63), st.text(max_size=5))
+identities = st.builds(ProcessIdentity, st.integers(0, 2**22), st.integers(0, MAX_COUNT), st.text(max_size=5))
 clients = st.builds(Client, st.integers(0, 2**32), st.lists(identities, max_size=3).map(tuple), st.booleans())
 records = st.builds(
     Record,

@@ -7,7 +7,8 @@ import multiprocessing
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import plan_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.world import Outcome
 
+FAILED_SEEDS = Path(__file__).parent / "failed_seeds.txt"
 CHUNK = 20
 LAST_EVENTS = 40
 
@@ -61,9 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     asked = _arguments(arguments)
     if asked.seed is not None:
         return _one(asked.seed, trace=asked.trace, shrinks=asked.shrink)
+    first = int(time.time()) if asked.fresh else asked.first
+    print(f"those that once failed, then {asked.seeds} seeds from {first} on", flush=True)
     total = Sum()
     began = time.monotonic()
-    for part in _parts(asked.first, asked.seeds, began + 60 * asked.minutes, asked.jobs):
+    seeds = chain(failed_seeds(), range(first, first + asked.seeds))
+    for part in _parts(seeds, began + 60 * asked.minutes, asked.jobs):
         total.add(part)
         for seed, check, what in part.failed:
             print(f"seed {seed}: {check}: {what[:500]}", flush=True)
@@ -76,6 +81,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not asked.no_shrink:
         _explain(run(plan_of(min(total.failed)[0])))
     return 1
+
+
+def failed_seeds() -> list[int]:
+    """Seeds that once failed: they are run before all others."""
+    lines = FAILED_SEEDS.read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[0]) for line in lines if line and line[0] != "#"]
 
 
 def run_seeds(seeds: Iterable[int]) -> Sum:
@@ -92,8 +103,8 @@ def run_seeds(seeds: Iterable[int]) -> Sum:
     return total
 
 
-def _parts(first: int, seeds: int, until: float, jobs: int) -> Iterator[Sum]:
-    numbers = iter(range(first, first + seeds))
+def _parts(seeds: Iterable[int], until: float, jobs: int) -> Iterator[Sum]:
+    numbers = iter(seeds)
     chunks = iter(lambda: list(islice(numbers, CHUNK)), [])
     if jobs == 1:
         for chunk in chunks:
@@ -168,6 +179,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1_000, help="how many seeds")
     parser.add_argument("--minutes", type=float, default=10.0, help="stop after so many")
     parser.add_argument("--from", dest="first", type=int, default=0, metavar="N", help="the first seed")
+    parser.add_argument("--fresh", action="store_true", help="begin with a seed that the clock says")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failure")
     parser.add_argument("--no-shrink", action="store_true", help="after a failure, only name its seed")

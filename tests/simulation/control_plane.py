@@ -86,7 +86,8 @@ class Door:
 
     def admit(self, token: str | None, _project_id: str) -> None:
         if token != self.good:
-            raise RefusedError(401, "This token is not good.")
+            # Some quote what they were asked with.
+            raise RefusedError(401, f"The token {token} is not good.")
 
     def sign_in_agent(self, _project_id: str, _document: Any) -> dict[str, Any]:
         return {"token": {"id": self.good, "expires": None}}

@@ -216,10 +216,10 @@ class Disk:
             return
         left = []
         for changes in self._pending:
-            if any(directory is inode for directory, _, _ in changes):
-                self._settle(changes)
-            else:
-                left.append(changes)
+            # Of a rename between two directories, this one's part alone: more is not promised anywhere.
+            self._settle(tuple(change for change in changes if change[0] is inode))
+            if rest := tuple(change for change in changes if change[0] is not inode):
+                left.append(rest)
         self._pending = left
 
     def ftruncate(self, number: int, size: int) -> None:

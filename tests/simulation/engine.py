@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_reporter import Job
+    from agent_reporter.model.exchange import Ending
     from agent_reporter.model.report import Report
     from tests.simulation.host import Life
     from tests.simulation.ledger import Case
@@ -105,6 +106,7 @@ class Engine:
         if found is not None:
             self._world.ledger.seen["restore resumed"] += 1
         self._record_finish(job)
+        self._record_settling(job)
 
     def _record_finish(self, job: Job) -> None:
         finish, ledger, case = job.finish, self._world.ledger, self.case
@@ -126,11 +128,24 @@ class Engine:
                     ledger.violated(
                         "report_true", f"{case.restore_id}: {counts} of {self._bytes, self._files}"
                     )
+                records = len(report.errors.records)
+                if records > self._world.plan.settings["max_errors"]:
+                    ledger.violated("errors_bounded", f"{case.restore_id}: {records} records")
                 ledger.finished(case, report, durable=durable)
                 self.is_done = True
             return durable
 
         job.finish = recorded  # type: ignore[method-assign]  # what it returned has to be known
+
+    def _record_settling(self, job: Job) -> None:
+        settle = job.settle
+
+        def recorded(ending: Ending | None) -> None:
+            settle(ending)
+            if ending is not None:
+                self._world.ledger.settled(self.case, ending)
+
+        job.settle = recorded  # type: ignore[method-assign]  # as above
 
     async def _play(self, life: Life, job: Job) -> None:
         stopped = asyncio.Event()

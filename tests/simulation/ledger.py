@@ -7,6 +7,7 @@ The house's invariants, each with the checks that say it. A violation names its 
    - `result_kept` too: a disk that is only full takes a result into its reserve
    - `result_delivered`: in the end the control plane has it, unchanged, or it is a dead letter, for a reason
    - `dead_letter_true`: a dead letter is what the engine stated
+   - `settled_for_good`: no power loss brings back what is over, or takes its dead letter away
    - `kept_early`: a restore that began is in the spool within two seconds
    - `resumed_whole`: who goes on from a record begins with no less than it says
    - `lost_is_said`: of a restore that nobody is left to report, the control plane is told that it failed
@@ -38,9 +39,11 @@ The house's invariants, each with the checks that say it. A violation names its 
    - `takeover_reads_first`: a restore that was taken over is read before it is told of
    - `backoff`: no request before the retry rules allow it, with what `Retry-After` asked for; and a wait that
      was kept goes on after a restart
+   - `sign_in_backoff`: no sign-in before `Retry-After` of the last allows it
+   - `requests_bounded`: no flood, whatever is answered
 7. `token_concealed`: no token in a record or an event.
 8. `nothing_left`: a process that ends in good order leaves no task, descriptor or lock; and has no more
-   tasks than its restores take (`tasks_bounded`).
+   tasks than its restores take (`tasks_bounded`), nor a report more records of errors than it may (`errors_bounded`).
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ from tests.simulation.plan import FINALS
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent_reporter.model.exchange import Ending
     from agent_reporter.model.report import Report
     from agent_reporter.reference.restores import Restore
     from tests.simulation.host import Life
@@ -69,6 +73,9 @@ RETRIED = frozenset({301, 307, 408, 425, 429, 500, 502, 503, 504})
 REFUSED_READS = frozenset({400, 403, 404, 405, 413, 501})
 RETRY_BASE = 1.0
 SLACK = 1e-3
+STRAIGHT, CALM = 1.0, 20.0
+FLOOD = 100
+"""Requests of one delivery in ten seconds: of progress alone there are up to twenty, each after a read."""
 MAX_TASKS, TASKS_A_RESTORE = 10, 10
 
 
@@ -81,8 +88,11 @@ class Talk:
     """The conversation of one process about one restore, as the network sees it."""
 
     requests: int = 0
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=FLOOD))
+    """When the last of them were made."""
     in_flight: Request | None = None
     fresh: bool = False
+    fresh_at: float = 0.0
     doubt: bool = False
     conflict: bool = False
     unreadable: bool = False
@@ -136,6 +146,8 @@ class Ledger:
         """Interesting things that happened, by name."""
         self._world = world
         self._polls: dict[tuple[str, str], deque[float]] = {}
+        self._next_sign_in: dict[str, float] = {}
+        """By process: not before."""
 
     def violated(self, check: str, what: str) -> None:
         """Note that an invariant does not hold."""
@@ -153,6 +165,8 @@ class Ledger:
             self.seen[f"net {request.fault.kind}"] += 1
         if request.kind == "events":
             self._count_poll(request)
+        if request.kind == "sign_in":
+            self._check_sign_in(request)
         if len(request.process.tasks) > MAX_TASKS + TASKS_A_RESTORE * len(self.cases):
             self.violated("tasks_bounded", f"{len(request.process.tasks)} tasks")
         if not request.is_of_delivery or not request.restore_id:
@@ -160,6 +174,7 @@ class Ledger:
         case = self.cases[request.restore_id]
         talk = case.talks.setdefault(request.process.name, Talk())
         self._check_one_in_flight(case, request)
+        self._check_flood(talk, request)
         self._check_backoff(case, talk, request)
         self._check_acknowledged(case, request)
         life = self._world.life_of(request.process)
@@ -175,6 +190,11 @@ class Ledger:
         for name, other in case.talks.items():
             if other.in_flight is not None and other.in_flight.process.is_alive:
                 self.violated("one_in_flight", f"{case.restore_id}: {request.kind} beside one of {name}")
+
+    def _check_flood(self, talk: Talk, request: Request) -> None:
+        talk.last.append(request.at)
+        if len(talk.last) == FLOOD and request.at - talk.last[0] < 10.0:
+            self.violated("requests_bounded", f"{FLOOD} in {request.at - talk.last[0]:.1f} s")
 
     def _check_backoff(self, case: Case, talk: Talk, request: Request) -> None:
         if talk.requests == 0 and case.kept_wait is not None and not case.in_memory:
@@ -221,11 +241,18 @@ class Ledger:
         if state is not None and not request.is_final:
             if not talk.fresh and not talk.unreadable:
                 self.violated("state_after_read", f"{name}: {state}")
+            if talk.fresh and request.at - talk.fresh_at > STRAIGHT and self._is_calm():
+                self.violated("state_after_read", f"{name}: {request.at - talk.fresh_at:.1f} s after it")
             job = self._world.life_of(request.process).jobs.get(name)
             request.stop_known = job is not None and job._stop_requested
         if request.is_final:
             self._check_end(case, request)
         talk.fresh = False
+
+    def _is_calm(self) -> bool:
+        """Whether nothing is wrong, or was of late: nobody waits for a token."""
+        world = self._world
+        return not world.troubles and (not world.quiet_since or world.loop.time() - world.quiet_since > CALM)
 
     def _check_end(self, case: Case, request: Request) -> None:
         if any(_tells(request, report) for report in case.stated):
@@ -291,6 +318,8 @@ class Ledger:
         request.status = status
         self.seen[f"answer {status}"] += 1
         self._heed_stops(request, status, body)
+        if request.kind == "sign_in" and status != 200:
+            self._hold_sign_ins(request, retry_after)
         talk = self._talk(request)
         if talk is None:
             return
@@ -317,6 +346,7 @@ class Ledger:
             return
         talk.doubt = talk.conflict = talk.unreadable = False
         talk.fresh = state not in FINALS and state != "stop_requested"
+        talk.fresh_at = self._world.loop.time()
 
     def _patched(self, case: Case, talk: Talk, request: Request, status: int) -> None:
         if status == 204:
@@ -348,6 +378,18 @@ class Ledger:
         if not request.is_of_delivery or not request.restore_id:
             return None
         return self.cases[request.restore_id].talks[request.process.name]
+
+    def _check_sign_in(self, request: Request) -> None:
+        held = self._next_sign_in.get(request.process.name, 0.0)
+        if request.at < held - SLACK:
+            self.violated("sign_in_backoff", f"{held - request.at:.3f} s too early")
+
+    def _hold_sign_ins(self, request: Request, retry_after: str | None) -> None:
+        if request.status in {400, 401, 403, 404, 409}:
+            return  # there is nothing to wait for
+        asked = _asked_to_wait(retry_after, self._world.life_of(request.process).clock.now())
+        held = min(max(asked, 0.0), self._world.plan.settings["retry_after_cap"])
+        self._next_sign_in[request.process.name] = self._world.loop.time() + held
 
     # Stops.
 
@@ -399,6 +441,17 @@ class Ledger:
         ]
         if not any(_same_end(each, report) for each in found) and not self._is_there(case, report):
             self.violated("result_kept", f"{case.restore_id}: {report.state.value} is not durable")
+
+    def settled(self, case: Case, ending: Ending) -> None:
+        """A job is told that its delivery is over."""
+        disk = self._world.disk
+        if case.in_memory or disk.failures:
+            return
+        is_back = f"{case.restore_id}.json" in disk.records("/spool", durable=True)
+        letters = disk.records("/spool/dead", durable=True).values()
+        is_letter = any(record.report.restore_id == case.restore_id for record in letters)
+        if is_back or not (ending.loses_nothing or is_letter):
+            self.violated("settled_for_good", f"{case.restore_id}: {ending.value}, but not for good")
 
     def stopping(self, case: Case) -> None:
         """An engine stops, as its job said it should."""
