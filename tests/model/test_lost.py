@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.exchange import Ending
 from agent_reporter.model.learning import ending_there
 from agent_reporter.model.lost import ENGINE_LOST, LOST_REASONS, lost
-from agent_reporter.model.state import RestoreState
 from tests.model.builders import COMPLETED, FAILED, FINALS, IN_PROGRESS, NOW, QUEUED, STARTED, errors, report
+
+if TYPE_CHECKING:
+    from agent_reporter.model.state import RestoreState
 
 
 def test_a_lost_restore_has_failed_with_all_that_is_known_of_it() -> None:
