@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent_reporter.daemon.patches import MAX_COUNT, MAX_SENTENCES, read_patch
+from agent_reporter.daemon.patches import MAX_SENTENCES, read_patch
 from agent_reporter.daemon.refusals import RefusedError
 from agent_reporter.model.amendment import Amendment
+from agent_reporter.model.documents import MAX_COUNT
 from agent_reporter.model.error_log import Errors
 from agent_reporter.model.patch import Content, Spelling, operations, replace_state
 from agent_reporter.model.state import RestoreState

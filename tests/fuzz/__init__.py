@@ -1,0 +1,1 @@
+"""Hostile input: everything that reads bytes from outside, fed with what it should never get."""
