@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_reporter.clock import Clock
-    from agent_reporter.model.exchange import Ending, Exchange
+    from agent_reporter.model.exchange import Ending
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.model.report import Report
     from agent_reporter.spool import Entry
@@ -65,24 +65,23 @@ class Keeper:
     async def keep(self, report: Report) -> None:
         """Keep `report` and the exchange, if they have to be kept now."""
         self._note_delivery(report)
-        if not self._is_due(report):
+        if self._entry is None or not self._is_due(report):
             return
         try:
-            await self._store(self._compose(report))
+            await self._store(self._entry, self._compose(report))
         except SpoolError as problem:
             self._next_try = self._clock.monotonic() + PROGRESS_INTERVAL
             self._log.error("spool.write_failed", problem=str(problem))
             return
         self._next_progress = self._clock.monotonic() + PROGRESS_INTERVAL
 
-    async def _store(self, record: Record) -> None:
+    async def _store(self, entry: Entry, record: Record) -> None:
         """Make `record` durable; raises SpoolError."""
-        await self._write(record)
+        await self._write(entry, record)
         self._kept = record
 
-    async def _write(self, record: Record) -> None:
-        if self._entry is not None:
-            await self._aside("spool-write", partial(self._entry.write, record))
+    async def _write(self, entry: Entry, record: Record) -> None:
+        await self._aside("spool-write", partial(entry.write, record))
 
     async def _aside(self, name: str, call: Callable[[], None]) -> None:
         async with self._writes:
@@ -108,14 +107,12 @@ class Keeper:
         """The delivery is over: forget the record, or keep it as a dead letter."""
         if self._entry is None:
             return
-        self._unsettled = None
         if ending.loses_nothing:
-            is_clear = await self._clear_up("spool-discard", self._entry.discard)
+            is_clear = await self._clear_up("spool-discard", self._entry, self._entry.discard)
         else:
-            await self._write_last(report)
-            is_clear = await self._clear_up("spool-bury", self._entry.bury)
-        if not is_clear:
-            self._unsettled = report, ending
+            await self._write_last(self._entry, report)
+            is_clear = await self._clear_up("spool-bury", self._entry, self._entry.bury)
+        self._unsettled = None if is_clear else (report, ending)
 
     async def settle_at_last(self) -> None:
         """Do what `settle` could not, as soon as the disk lets us."""
@@ -123,13 +120,13 @@ class Keeper:
             await self._clock.sleep(PROGRESS_INTERVAL)
             await self.settle(*self._unsettled)
 
-    async def _write_last(self, report: Report) -> None:
+    async def _write_last(self, entry: Entry, report: Report) -> None:
         try:
-            await self._write(self._compose(report))
+            await self._write(entry, self._compose(report))
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
 
-    async def _clear_up(self, name: str, clear_up: Callable[[], None]) -> bool:
+    async def _clear_up(self, name: str, entry: Entry, clear_up: Callable[[], None]) -> bool:
         """What cannot be cleared up is released, and found to be delivered by who takes it over next.
 
         Returns False where the end could not be written either: who takes the file over would take it for a
@@ -139,11 +136,7 @@ class Keeper:
             await self._aside(name, clear_up)
         except OSError as problem:
             self._log.error("spool.clearing_failed", problem=str(problem))
-            if (
-                self._entry is not None
-                and self._entry.record is not None
-                and self._entry.record.report.is_final
-            ):
+            if entry.record is not None and entry.record.report.is_final:
                 await self.release()
                 return True
             return False
@@ -154,19 +147,14 @@ class Keeper:
         if self._entry is not None:
             await in_thread("spool-release", self._entry.release)
 
-    def _compose(self, report: Report, exchange: Exchange | None = None) -> Record:
+    def _compose(self, report: Report) -> Record:
         return Record(
-            self._destination,
-            report,
-            exchange or self.exchange,
-            self._engine,
-            self.undelivered_since,
-            self.client,
+            self._destination, report, self.exchange, self._engine, self.undelivered_since, self.client
         )
 
     def _is_due(self, report: Report) -> bool:
         now = self._clock.monotonic()
-        if self._entry is None or now < self._next_try:
+        if now < self._next_try:
             return False
         kept = self._kept
         if kept is None or kept.report.state is not report.state:

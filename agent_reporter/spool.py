@@ -112,7 +112,7 @@ class Spool:
         """
         recorded = self._restore_ids(".json")
         locked = self._restore_ids(".lock")
-        left = {*filter(self._is_abandoned, locked), *self._left_over(locked)}
+        left = {*filter(self._is_lock, locked), *self._left_over(locked)}
         for restore_id in left.difference(recorded):
             self._tidy_up(restore_id)
         for restore_id in recorded:
@@ -197,10 +197,10 @@ class Spool:
         owner = self._named_owner(restore_id)
         return owner.pid if owner is not None and processes.is_alive(owner) else None
 
-    def _is_abandoned(self, restore_id: str) -> bool:
-        """Whether a lock file names an owner that is dead, or is empty, as one that is just being made."""
-        if (owner := self._named_owner(restore_id)) is not None:
-            return not processes.is_alive(owner)
+    def _is_lock(self, restore_id: str) -> bool:
+        """Whether a lock file is one of ours: it names an owner, or is empty, as one is that is being made."""
+        if self._named_owner(restore_id) is not None:
+            return True
         try:
             there = self._lock_path(restore_id).stat()
         except OSError:
@@ -208,7 +208,7 @@ class Spool:
         return stat.S_ISREG(there.st_mode) and there.st_size == 0
 
     def _tidy_up(self, restore_id: str) -> None:
-        """Remove all files of a restore without a record that nobody owns, never saying that we do.
+        """Remove all files of a restore without a record if nobody owns it, never saying that we do.
 
         Who begins to own it at this very moment finds the lock held for an instant, or gone, and tries again.
         """
@@ -315,7 +315,7 @@ class Entry:
                     sync_directory(self._spool.directory)
                 self.record = None
                 self._is_delivered = True
-                self._unlock()
+                self._unlock(self._lock)
 
     def bury(self) -> None:
         """Keep the record as a dead letter."""
@@ -325,13 +325,13 @@ class Entry:
                     self._path.replace(_free_name(self._spool.dead, self._path.name))
                     sync_directory(self._spool.dead)
                     sync_directory(self._spool.directory)
-                self._unlock()
+                self._unlock(self._lock)
 
     def release(self) -> None:
         """Own it no longer, and leave it in the spool for whoever works on it next."""
         with self._mutex:
             if self._lock is not None:
-                self._unlock()
+                self._unlock(self._lock)
 
     def _write(self, record: Record) -> None:
         try:
@@ -341,15 +341,14 @@ class Entry:
                 raise
             self._reserve.spend(record.trimmed(self._reserve.size).encode(), self._path)
 
-    def _unlock(self) -> None:
+    def _unlock(self, lock: int) -> None:
         self._reserve.release()
         with suppress(OSError):
             draft_of(self._path).unlink()
         with suppress(OSError):
             self._lock_path.unlink()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        os.close(lock)
+        self._lock = None
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

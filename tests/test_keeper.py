@@ -183,12 +183,15 @@ async def test_a_restore_that_was_delivered_is_forgotten(keeper: Keeper, directo
 
 
 async def test_a_record_that_cannot_be_cleared_up_is_left_to_who_looks_for_orphans(
-    keeper: Keeper, entry: Entry, directory: Path, monkeypatch: pytest.MonkeyPatch
+    keeper: Keeper, clock: FakeClock, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await keeper.keep(a_result())
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", _read_only)
         await keeper.settle(a_result(), Ending.DELIVERED)
+    began = clock.elapsed
+    await keeper.settle_at_last()
+    assert clock.elapsed == began, "nothing is left for us to do"
     assert "r-1.json" in names(directory)
     (orphan,) = await asyncio.to_thread(lambda: list(Spool(directory).orphans()))
     await asyncio.to_thread(orphan.release)

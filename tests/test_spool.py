@@ -300,6 +300,19 @@ def test_what_an_owner_left_that_was_killed_before_its_first_record_is_tidied_up
     assert names(directory) == ["aside", "dead"], "a lock and 64 KiB of reserve would stay for ever"
 
 
+def test_all_that_a_dead_owner_left_is_tidied_up_unless_somebody_holds_its_lock(directory: Path) -> None:
+    Spool(directory).open("r-1").release()
+    for name in (".r-1.json.new", ".r-1.reserve"):
+        (directory / name).write_bytes(b"left")
+    (directory / "r-1.lock").write_bytes(ProcessIdentity(4711, 5, "an earlier boot").encode())
+    with (directory / "r-1.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert list(Spool(directory).orphans()) == []
+        assert (directory / "r-1.lock").exists()
+    assert list(Spool(directory).orphans()) == []
+    assert names(directory) == ["aside", "dead"]
+
+
 def test_a_record_that_is_made_while_a_dead_owners_lock_is_tidied_up_stays_with_its_lock(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -685,6 +698,22 @@ def test_a_lock_that_nobody_holds_is_taken_whatever_it_says(directory: Path, con
     (orphan,) = Spool(directory).orphans()
     assert (directory / "r-1.lock").read_bytes() == processes.own_identity().encode()
     orphan.release()
+
+
+def test_a_lock_of_ours_that_could_not_be_removed_is_tidied_up(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Spool(directory).open("r-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _broken)
+        entry.release()
+    assert "r-1.lock" in names(directory)
+    assert orphan_ids(directory) == []
+    assert sorted(path.name for path in directory.iterdir()) == ["aside", "dead"]
+
+
+def _broken(*_: object, **_options: object) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_a_lock_that_was_made_and_never_named_is_tidied_up(directory: Path) -> None:

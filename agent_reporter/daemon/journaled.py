@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent_reporter.errors import SpoolError
@@ -35,6 +36,7 @@ class JournaledKeeper(Keeper):
         writes: asyncio.Semaphore | None = None,
     ) -> None:
         super().__init__(entry, record, clock, writes)
+        self._file = entry
         self._restore_id = record.report.restore_id
         self._journal = journal
         self._journaled: Record | None = None
@@ -50,23 +52,23 @@ class JournaledKeeper(Keeper):
         self._note_delivery(report)
         # Where the delivery stands is journaled by its loop, and not with each report.
         exchange = self.exchange if self._journaled is None else self._journaled.exchange
-        record = self._compose(report, exchange)
+        record = replace(self._compose(report), exchange=exchange)
         try:
             await self._journal_changes(record)
         except SpoolError:
             if not report.is_final:
                 raise
-            await self._write(record)
+            await self._write(self._file, record)
 
     async def checkpoint(self, report: Report) -> None:
         """Bring the file of the spool up to what was journaled; raises SpoolError."""
-        await self._write(self._compose(report))
+        await self._write(self._file, self._compose(report))
 
-    async def _write_last(self, report: Report) -> None:
+    async def _write_last(self, entry: Entry, report: Report) -> None:
         """Again and again: the journal has it meanwhile, and it is not over before the spool has it."""
         while True:
             try:
-                await self._write(self._compose(report))
+                await self._write(entry, self._compose(report))
             except SpoolError as problem:
                 self._log.error("spool.write_failed", problem=str(problem))
                 await self._clock.sleep(PROGRESS_INTERVAL)
@@ -91,7 +93,7 @@ class JournaledKeeper(Keeper):
         except SpoolError as problem:
             self._log.error("spool.write_failed", problem=str(problem))
 
-    async def _store(self, record: Record) -> None:
+    async def _store(self, entry: Entry, record: Record) -> None:  # noqa: ARG002 - the journal has it
         await self._journal_changes(record)
 
     async def _journal_changes(self, record: Record) -> None:

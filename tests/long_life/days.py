@@ -7,6 +7,7 @@ import logging
 import sys
 from array import array
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -172,7 +173,8 @@ class Days:
         host, disk = self._host, self._host.disk
         restores = host.control_plane._store.restores
         for name in disk.names("/spool/dead"):
-            disk.unlink(f"/spool/dead/{name}")
+            with suppress(OSError):  # while nothing can be removed
+                disk.unlink(f"/spool/dead/{name}")
             host.control_plane.end(name.partition(".")[0], "failed")
         spoken_of = {*self._life.running, *self._life.reporter._all.open}
         spoken_of.update(name.removeprefix(".").partition(".")[0] for name in disk.names("/spool"))
