@@ -198,7 +198,7 @@ class Spool:
         return owner.pid if owner is not None and processes.is_alive(owner) else None
 
     def _is_lock(self, restore_id: str) -> bool:
-        """Whether a lock file is one of ours: it names an owner, or is empty, as one is that is being made."""
+        """Whether a lock file is one of ours: it names an owner, or is empty, as while it is made."""
         if self._named_owner(restore_id) is not None:
             return True
         try:
