@@ -68,11 +68,12 @@ class Deliveries:
             await delivery.run()
             if delivery.over.has_happened:
                 self.dialect = _remember(self.dialect, delivery.exchange)
-                del self.open[source.restore_id]
+                if self.open.get(source.restore_id) is opened:
+                    del self.open[source.restore_id]
                 await keeper.settle_at_last()
 
+        opened = self.open[source.restore_id] = Open(delivery, keeper)
         self.spawn(f"deliver {source.restore_id}", run)
-        self.open[source.restore_id] = Open(delivery, keeper)
         if source.awaits_stop:
             self.watcher.notice()
         return delivery

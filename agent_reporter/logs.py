@@ -54,8 +54,9 @@ def redact(text: str) -> str:
 def _forms_of(secret: str) -> tuple[str, ...]:
     """A secret as it is, and as it looks in JSON, in JSON within JSON, in a URL, and in base64."""
     in_json = json.dumps(secret)[1:-1]
-    in_base64 = base64.b64encode(secret.encode()).decode().rstrip("=")
-    return secret, in_json, json.dumps(in_json)[1:-1], quote(secret, safe=""), in_base64
+    encoded = secret.encode(errors="surrogatepass")
+    in_base64 = base64.b64encode(encoded).decode().rstrip("=")
+    return secret, in_json, json.dumps(in_json)[1:-1], quote(encoded, safe=""), in_base64
 
 
 def get_logger(**bound: object) -> structlog.typing.FilteringBoundLogger:

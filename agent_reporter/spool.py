@@ -165,7 +165,8 @@ class Spool:
     def _left_over(self, locked: list[str]) -> set[str]:
         """The restores of which only a file beside the record is left, as the disk would not remove it."""
         names = [path.name for path in _files(self.directory, hidden=True)]
-        return {found[1] for name in names if (found := _BESIDE.fullmatch(name))}.difference(locked)
+        left = {found[1] for name in names if (found := _BESIDE.fullmatch(name))}
+        return set(filter(is_restore_id, left.difference(locked)))
 
     def _path(self, restore_id: str) -> Path:
         return self.directory / f"{restore_id}.json"

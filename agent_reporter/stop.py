@@ -154,25 +154,25 @@ class StopWatcher:
         """Read all events after `marker`, and return the new marker. `of` is whose events they are.
 
         They are told to whoever runs when they come: a restore may have begun since they were asked for.
+        A marker that is refused, as one may be that was forgotten there, is given up once in a look.
         """
+        has_given_up = False
         for _ in range(MAX_PAGES):
-            page = read_page((await self._get_page(fetch, marker)).document(), of)
+            try:
+                answer = await self._get(partial(fetch, marker))
+            except (NotServedError, NotTakenError):
+                if marker is None or has_given_up:
+                    raise
+                marker, has_given_up = None, True
+                answer = await self._get(partial(fetch, None))
+            page = read_page(answer.document(), of)
             for restore in self._running():
                 if restore.restore_id in page.stop_requests:
                     restore.request_stop()
-            marker = page.marker or marker
-            if not page.is_full:
+            before, marker = marker, page.marker or marker
+            if not page.is_full or marker == before:
                 break
         return marker
-
-    async def _get_page(self, fetch: Fetch, marker: str | None) -> Answer:
-        """The events after `marker`; all of them where it is refused, as one is that was forgotten there."""
-        try:
-            return await self._get(lambda: fetch(marker))
-        except (NotServedError, NotTakenError):
-            if marker is None:
-                raise
-        return await self._get(lambda: fetch(None))
 
     async def _read(self, restore: Stoppable) -> None:
         self._next_reading[restore.restore_id] = self._clock.monotonic() + self._reading_interval

@@ -6,9 +6,16 @@ import signal
 
 import pytest
 
+from agent_reporter import logs
 from tests.engines.real_restic import binaries
 
 MISSING = "no restic: put restic-* into a directory and name it in AGENT_REPORTER_TEST_ENGINES"
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_secrets", {})
+    monkeypatch.setattr(logs, "_forms", ())
 
 
 def pytest_configure() -> None:

@@ -17,7 +17,7 @@ from yarl import URL
 from agent_reporter import logs
 from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.connection import connect
-from agent_reporter.control_plane.http import MAX_BODY, HttpSession
+from agent_reporter.control_plane.http import MAX_BODY, HttpSession, _Unread
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import Grant
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
@@ -41,8 +41,6 @@ STATE = [{"op": "replace", "path": "/state", "value": "in_progress"}]
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", {})
-    monkeypatch.setattr(logs, "_forms", ())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with no_blocking_calls():
         yield
@@ -421,6 +419,16 @@ async def test_odd_answers_are_answers(token_file: Path, content: bytes, status:
     assert explain(answer).startswith(f"HTTP {status}")
 
 
+async def test_connections_of_every_kind_are_looked_at_before_they_are_used_again(
+    token_file: Path, tmp_path: Path
+) -> None:
+    settings = settings_for("http://127.0.0.1:1", token_file)
+    async with HttpSession(settings) as direct, HttpSession(settings, tmp_path / "way-out.sock") as through:
+        for session in (direct, through):
+            assert session._session is not None
+            assert isinstance(session._session.connector, _Unread)
+
+
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(token_file: Path) -> None:
     first_was_read, came = asyncio.Event(), asyncio.Event()
 
@@ -474,6 +482,7 @@ async def test_a_body_without_end_is_not_taken(token_file: Path) -> None:
 
 
 async def test_a_body_of_the_most_that_is_allowed_is_taken_whole(token_file: Path) -> None:
+    assert MAX_BODY >= 1_000_000, "one document of the API may have 1 MB"
     body = json.dumps({"x": "x" * (MAX_BODY - 100)}).encode()
     assert (await read_from(says(http(200, body)), token_file)).document()["x"]
     answer = await read_from(says(http(200, bytes(MAX_BODY))), token_file)
@@ -526,6 +535,12 @@ async def test_json_that_is_bottomless_or_none_is_an_answer_without_words(
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_a_document_repeats_in_escapes_is_not_in_it(token_file: Path) -> None:
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in TOKEN)
+    answer = await read_from(says(http(200, b'{"state": "' + spelled.encode() + b'"}')), token_file)
+    assert answer.document() == {"state": "[concealed]"}
 
 
 @pytest.mark.parametrize("in_front", [0, MAX_FAULT_TEXT - len(TOKEN) // 2])

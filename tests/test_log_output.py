@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_reporter import log_output, logs
+from agent_reporter import log_output
 from agent_reporter.log_folding import Folder
 from agent_reporter.log_journal import encode_fields, journal_fields
 from agent_reporter.log_output import Output, configure
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", {})
-    monkeypatch.setattr(logs, "_forms", ())
+def _logging_as_before() -> Iterator[None]:
     loggers = [logging.getLogger("agent_reporter"), logging.getLogger()]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield

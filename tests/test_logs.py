@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@pytest.fixture(autouse=True)
-def _no_secrets_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", {})
-    monkeypatch.setattr(logs, "_forms", ())
-
-
 @pytest.fixture
 def heard() -> Iterator[Heard]:
     with listening() as ears:
@@ -111,6 +105,11 @@ def test_several_secrets_are_all_taken_out() -> None:
     for secret in ("one-secret", "another-secret"):
         conceal(secret)
     assert redact("one-secret, another-secret") == f"{CONCEALED}, {CONCEALED}"
+
+
+def test_what_can_be_no_secret_of_ours_does_no_harm() -> None:
+    conceal("\ud800")
+    assert redact("a\ud800b") == f"a{CONCEALED}b"
 
 
 def test_of_secrets_that_change_for_years_those_are_kept_out_that_are_of_use() -> None:

@@ -12,12 +12,6 @@ from agent_reporter.errors import SignInError
 from tests.builders import needs_root, python
 
 
-@pytest.fixture(autouse=True)
-def _no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "_secrets", {})
-    monkeypatch.setattr(logs, "_forms", ())
-
-
 def secret_in(tmp_path: Path, content: bytes, mode: int = 0o600) -> Path:
     path = tmp_path / "token"
     path.write_bytes(content)

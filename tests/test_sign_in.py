@@ -41,8 +41,6 @@ ACCOUNTS = Accounts([AgentAccount(PROJECT, AGENT, PASSWORD)], [UserAccount(PROJE
 
 @pytest.fixture(autouse=True)
 def _no_blocking_call_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(logs, "_secrets", {})
-    monkeypatch.setattr(logs, "_forms", ())
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with no_blocking_calls():
         yield

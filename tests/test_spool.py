@@ -731,6 +731,14 @@ def test_what_the_disk_would_not_remove_is_removed_by_who_looks_next(directory: 
     assert sorted(path.name for path in directory.iterdir()) == ["aside", "dead"]
 
 
+@pytest.mark.parametrize("name", [".my data.json.new", ".-x.json.new", "..reserve", ".notes"])
+def test_a_hidden_file_of_somebody_else_stays(directory: Path, name: str) -> None:
+    Spool(directory).open("r-2").discard()
+    (directory / name).write_text("not ours")
+    assert orphan_ids(directory) == []
+    assert (directory / name).read_text() == "not ours"
+
+
 def test_what_is_beside_a_record_stays_for_its_owner(directory: Path) -> None:
     entry = Spool(directory).open("r-1")
     assert orphan_ids(directory) == []

@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = build_parser([name for name in COMMANDS if name == chosen])
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:  # what is no option is not repeated: it may be a secret
+        options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        parser.error(f"what is not understood: {' '.join(options) or 'a word too many'}. See --help.")
     try:
         return _command(args.command).run(args)
     except ConfigurationError as problem:

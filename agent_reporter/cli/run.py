@@ -19,7 +19,8 @@ from agent_reporter.cli.options import add_settings, load_settings, seconds
 from agent_reporter.engines.adapter import StopCause, Stream
 from agent_reporter.engines.catalogue import AUTO, choose, own_names, to_start
 from agent_reporter.engines.command_line import taken_apart
-from agent_reporter.engines.observe import Observe, error_pattern
+from agent_reporter.engines.error_lines import error_pattern
+from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.running.lookout import Lookout
 from agent_reporter.engines.running.process import EngineProcess
 from agent_reporter.engines.running.scripts import read_script

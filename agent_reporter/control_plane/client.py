@@ -5,10 +5,13 @@ The daemon of this host answers the same calls on its socket: `is_daemon` is wha
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from yarl import URL
 
+from agent_reporter.errors import MalformedError
+from agent_reporter.model.documents import parse_object
 from agent_reporter.model.verdict import Answer
 
 if TYPE_CHECKING:
@@ -119,8 +122,18 @@ class ControlPlane:
             headers["X-Agent-Id"] = self.agent_id
         answer = await self._http.request(method, url, headers=headers, body=body)
         # Also what is asked for may quote what it was asked with, and something of it be shown.
-        said = answer.body.replace(token.value.encode(), b"[concealed]")
+        said = _plain(answer.body).replace(token.value.encode(), b"[concealed]")
         return Answer(answer.status, said, answer.retry_after, token.generation)
+
+
+def _plain(body: bytes) -> bytes:
+    """JSON without the escapes behind which a token is not found."""
+    if b"\\" not in body:
+        return body
+    try:
+        return json.dumps(parse_object(body), ensure_ascii=False).encode(errors="surrogatepass")
+    except MalformedError:
+        return body
 
 
 def _headers(facts: Facts) -> dict[str, str]:

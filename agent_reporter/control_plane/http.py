@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from agent_reporter.settings import Settings
 
-MAX_BODY = 512 * 1024
-"""No more of an answer is read: what is asked for has some KB, and once read it takes many times its size."""
-MAX_LOCAL_BODY = 32 * 1024 * 1024
+MAX_BODY = 1024 * 1024
+"""No more of an answer is read: one document of the API is at most 1 MB."""
+MAX_LOCAL_BODY = 32 * MAX_BODY
 """The same for the daemon of this host, which lists all its restores in one document."""
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
@@ -69,7 +69,11 @@ class Resolver(AbstractResolver):
         """There is nothing to close."""
 
 
-class Connector(aiohttp.TCPConnector):
+MAX_SAID = 16 * 1024
+"""Characters of a refusal that are looked at for secrets: far more than is ever shown of it."""
+
+
+class _Unread(aiohttp.BaseConnector):
     """Does not reuse a connection on which something came that nobody asked for.
 
     aiohttp would take it for the answer to the next request: a second 204 for a result that was never taken.
@@ -87,6 +91,14 @@ class Connector(aiohttp.TCPConnector):
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
+
+
+class _UnixConnector(_Unread, aiohttp.UnixConnector):
+    pass
+
+
+class _TCPConnector(_Unread, aiohttp.TCPConnector):
+    pass
 
 
 class HttpSession:
@@ -122,10 +134,8 @@ class HttpSession:
 
     def _connector(self) -> aiohttp.BaseConnector:
         if self._socket_path is not None:
-            return aiohttp.UnixConnector(
-                str(self._socket_path), limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS
-            )
-        return Connector(
+            return _UnixConnector(str(self._socket_path), limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        return _TCPConnector(
             limit=0,  # deliveries take turns; a look for stop requests never waits for them
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             ttl_dns_cache=DNS_CACHE_SECONDS,
@@ -181,7 +191,7 @@ def _without_secrets(answer: Answer) -> Answer:
     """A refusal without the secrets in it: taken out before it is cut, and after it was read."""
     if answer.status == 200:
         return answer
-    said = redact(said_with(answer))
+    said = redact(said_with(answer)[:MAX_SAID])
     return replace(answer, body=json.dumps({"message": said}).encode() if said else b"")
 
 

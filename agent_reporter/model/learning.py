@@ -89,12 +89,13 @@ def _after_knowledge(
 
 
 def ending_there(known: Acknowledged, newest: Report) -> Ending:
-    """What it means for our result that the restore has the final state `known` there.
+    """What it means for our result that the restore has ended there, as `known` says if it could be read.
 
     Where we do not know how it ended, whoever told another end knew better.
     """
     if known.state is not newest.state:
-        return Ending.DELIVERED if newest.errors.reason in LOST_REASONS else Ending.ENDED_ELSEWHERE
+        yields = known.state.is_final and newest.errors.reason in LOST_REASONS
+        return Ending.DELIVERED if yields else Ending.ENDED_ELSEWHERE
     has_all = (
         known.files_restored >= newest.files_restored
         and known.bytes_restored >= newest.bytes_restored

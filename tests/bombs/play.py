@@ -31,7 +31,7 @@ REQUEST_SECONDS = 2.0
 """Long enough that an agent shows what it does with a bomb."""
 FIRED_WITHIN = 60.0
 HEALED_WITHIN = 45.0
-MOST_MEMORY = 16 * 1024 * 1024
+MOST_MEMORY = 24 * 1024 * 1024
 """Bytes over the baseline."""
 MOST_STALL = 0.1
 """Seconds of a processor that the event loop is held up at most."""

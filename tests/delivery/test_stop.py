@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ import pytest
 
 from agent_reporter import Job, Progress, StopRequested
 from agent_reporter.means import Means
+from agent_reporter.model.events import PAGE_SIZE
 from agent_reporter.model.verdict import Answer
 from agent_reporter.reference.restores import Happening
 from agent_reporter.stop import StopWatcher
@@ -239,13 +241,14 @@ class Forgetful:
     waits_for_events = False
     events_wait = 0.0
 
-    def __init__(self, refusal: int) -> None:
+    def __init__(self, refusal: int, page: bytes = b'{"events": [{"id": "e-1"}]}') -> None:
         self.asked: list[str | None] = []
+        self.page = page
         self._refusal = refusal
 
     async def agent_events(self, marker: str | None) -> Answer:
         self.asked.append(marker)
-        return Answer(200, b'{"events": [{"id": "e-1"}]}') if marker is None else Answer(self._refusal)
+        return Answer(200, self.page) if marker is None else Answer(self._refusal)
 
 
 @pytest.mark.parametrize("refusal", [400, 404, 410, 414])
@@ -257,6 +260,27 @@ async def test_a_marker_that_is_refused_is_given_up_in_the_same_look(rig: Rig, r
         await watcher._poll([])
     assert control_plane.asked == [None, "e-1", None, "e-1", None]
     assert not watcher._failure
+
+
+async def test_a_marker_that_was_refused_is_not_asked_with_again(rig: Rig) -> None:
+    control_plane = Forgetful(404)
+    watcher = StopWatcher(
+        Means(rig.settings(), rig.clock, cast("Any", control_plane), asyncio.Semaphore()), list
+    )
+    await watcher._poll([])
+    control_plane.page = b'{"events": []}'
+    for _ in range(3):
+        await watcher._poll([])
+    assert control_plane.asked == [None, "e-1", None, None, None]
+
+
+async def test_pages_that_do_not_get_on_are_read_once_in_a_look(rig: Rig) -> None:
+    control_plane = Forgetful(404, json.dumps({"events": [{"id": "e" * 1_000}] * PAGE_SIZE}).encode())
+    watcher = StopWatcher(
+        Means(rig.settings(), rig.clock, cast("Any", control_plane), asyncio.Semaphore()), list
+    )
+    await watcher._poll([])
+    assert control_plane.asked == [None]
 
 
 @pytest.mark.parametrize("status", [401, 429, 503])

@@ -33,6 +33,16 @@ async def test_a_command_that_is_none_is_wrong_usage(agent: Agent) -> None:
     assert (await agent.do()).status == 2
 
 
+@pytest.mark.parametrize("words", [["--token", "s3cret"], ["--token=s3cret"], ["s3cret"]])
+async def test_what_is_not_understood_is_not_repeated_as_it_may_be_a_secret(
+    words: list[str], agent: Agent
+) -> None:
+    ended = await agent.do("status", *words)
+    assert ended.status == 2
+    assert "not understood" in ended.text
+    assert "s3cret" not in ended.text
+
+
 async def test_a_result_that_an_outage_kept_back_is_shown_and_delivered_by_flush(
     server: ReferenceServer, agent: Agent
 ) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_reporter.engines.adapter import EngineError, StopCause, Stream
-from agent_reporter.engines.observe import MAX_SEARCHED_CHARACTERS, Observe, ObserveReader, error_pattern
+from agent_reporter.engines.error_lines import MAX_SEARCHED_CHARACTERS, error_pattern
+from agent_reporter.engines.observe import Observe, ObserveReader
 from agent_reporter.errors import AgentReporterError, ConfigurationError
 from agent_reporter.model.state import RestoreState
 
@@ -98,7 +99,20 @@ def test_a_pattern_that_may_take_for_ever_is_refused_with_what_to_write_instead(
         error_pattern(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["^(.*): (.*): (.*): (.*)!", ".*: .*: .+failed", "x.*?(.*)(.*)x"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^(.*): (.*): (.*): (.*)!",
+        ".*: .*: .+failed",
+        "x.*?(.*)(.*)x",
+        "^q|.*x.*y.*z",
+        r"\w*x\w*y\w*z",
+        "[^:]*x[^:]*y[^:]*: ",
+        r"\S+x\S+y\S+!",
+        r"[\s\S]*x[\s\S]*y[\s\S]*z",
+        "(.)*: (.)*: (.)*: failed",
+    ],
+)
 def test_a_pattern_that_tries_every_place_for_many_things_is_refused(pattern: str) -> None:
     with pytest.raises(AgentReporterError, match=r"too many of '\.\*'.*'\[\^:\]\*: '"):
         error_pattern(pattern)
@@ -114,6 +128,9 @@ def test_what_python_thinks_of_a_pattern_is_not_shown_to_who_wrote_it() -> None:
         (r"^ERROR: (?P<path>.*): .+", "ERROR: /t/a: gone"),
         (r"^(.*): (.*): (.*): failed", "one: two: three: failed"),
         (r"^(\w+) \d+: [^:]*: ([^,]*), (.*) failed", "one 2: three: four, five failed"),
+        (r"(\w+) \d+: [a-z]+: (.*) failed", "one 2: three: four failed"),
+        (r".*: .*failed", "one: two failed"),
+        (r"^\[[0-9T:-]+\] \S+ (?:ERROR|FATAL) (?P<path>/.*): \D+\(\d+\)$", "[1T2] a ERROR /t: gone (5)"),
         (r"^(foo|bar): ", "bar: gone"),
         (r"[a-z ]+: failed", "one two: failed"),
         (r"(ab)+c", "ababc"),

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from agent_reporter.engines.adapter import Stream
 from agent_reporter.engines.catalogue import AUTO, OWN, choose, to_start
 from agent_reporter.engines.command_line import taken_apart
-from agent_reporter.engines.observe import Observe, error_pattern
+from agent_reporter.engines.error_lines import error_pattern
+from agent_reporter.engines.observe import Observe
 from agent_reporter.errors import ConfigurationError
 from agent_reporter.testing.case import Case
 from agent_reporter.testing.commands import _ENVIRONMENTS, _check_prepared, _recognised

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from agent_reporter.daemon.patches import read_patch
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCause, Stream
 from agent_reporter.engines.catalogue import OWN
+from agent_reporter.engines.error_lines import error_pattern
 from agent_reporter.engines.lines import LineSplitter
-from agent_reporter.engines.observe import Observe, error_pattern
+from agent_reporter.engines.observe import Observe
 from agent_reporter.job import Job
 from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.patch import Content, Spelling, operations
@@ -163,5 +164,5 @@ TARGETS = [
         _target(adapter, (f"engines/{adapter.name}.py", *_OTHERS.get(adapter.name, ())), adapter.name)
         for adapter in OWN
     ),
-    _target(Observe(error_pattern(ERROR_LINES)), ("engines/observe.py",), "tar"),
+    _target(Observe(error_pattern(ERROR_LINES)), ("engines/observe.py", "engines/error_lines.py"), "tar"),
 ]

@@ -39,5 +39,10 @@ def test_whoever_told_an_end_knew_better_than_we_who_did_not_see_it(reason: str,
     assert ending_there(Acknowledged(state=state), ended) is Ending.DELIVERED
 
 
+def test_an_end_that_nobody_saw_yields_to_an_end_alone() -> None:
+    ended = lost(report(IN_PROGRESS), NOW, ENGINE_LOST, "Gone.")
+    assert ending_there(Acknowledged(state=IN_PROGRESS), ended) is Ending.ENDED_ELSEWHERE
+
+
 def test_an_end_that_was_seen_here_is_not_lost_to_another_one_there() -> None:
     assert ending_there(Acknowledged(state=COMPLETED), report(FAILED)) is Ending.ENDED_ELSEWHERE
