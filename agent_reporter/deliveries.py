@@ -68,11 +68,10 @@ class Deliveries:
             await delivery.run()
             if delivery.over.has_happened:
                 self.dialect = _remember(self.dialect, delivery.exchange)
-                if self.open.get(source.restore_id) is opened:
-                    del self.open[source.restore_id]
+                self.open.pop(source.restore_id, None)
                 await keeper.settle_at_last()
 
-        opened = self.open[source.restore_id] = Open(delivery, keeper)
+        self.open[source.restore_id] = Open(delivery, keeper)
         self.spawn(f"deliver {source.restore_id}", run)
         if source.awaits_stop:
             self.watcher.notice()
