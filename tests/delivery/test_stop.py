@@ -523,8 +523,9 @@ async def test_a_stop_in_the_one_round_trip_that_cannot_be_guarded_is_honoured_b
     assert rig.server.document(restore_id)["state"] == "stopped"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the protocol has no patch with a condition, and here no event that tells of the stop"
+@pytest.mark.xfail(  # not strict: a stop that comes a moment before the window or after it is honoured
+    strict=False,
+    reason="the protocol has no patch with a condition, and here no event that tells of the stop",
 )
 async def test_a_stop_in_that_round_trip_is_honoured_where_there_are_no_events(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
