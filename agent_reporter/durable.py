@@ -78,12 +78,13 @@ class Reserve:
         self.size = size
         """Bytes."""
         with suppress(OSError):  # a full disk already, or a file system without reservations: go without
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, PRIVATE_FILE)
             try:
                 os.posix_fallocate(descriptor, 0, size)
             except OSError:
-                path.unlink()
+                if os.fstat(descriptor).st_size < size:  # else it is that of a process before, and good
+                    path.unlink()
                 raise
             finally:
                 os.close(descriptor)

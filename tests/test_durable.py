@@ -176,6 +176,18 @@ def test_a_reserve_writes_a_file_on_a_full_disk(disk: Path) -> None:
     assert names(disk) == ["a", "ballast"]
 
 
+def test_the_reserve_of_a_process_before_is_kept_where_no_new_one_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Reserve(tmp_path / ".reserve", 4096)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    Reserve(tmp_path / ".reserve", 4096).spend(b"x" * 4096, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"x" * 4096
+
+
 def test_a_reserve_is_synced_before_it_takes_its_name_and_the_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,11 @@ class Disk:
         inode = self._look_up(path)
         return set(self.troubles) == {"full"} and inode is not None and inode.reserved > 0
 
+    def is_owned(self, path: str) -> bool:
+        """Whether somebody holds the lock of a file."""
+        inode = self._look_up(path)
+        return inode is not None and inode.owner is not None
+
     def put(self, path: str, content: bytes) -> None:
         """Somebody else puts a file there, durably."""
         directory, name = self._place(path)

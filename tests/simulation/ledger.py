@@ -430,7 +430,10 @@ class Ledger:
         self._world.note("finished", case.restore_id, report.state.value, durable)
         if not durable:
             case.undurable = True
-            if self._world.disk.has_reserve(f"/spool/.{case.restore_id}.reserve"):
+            disk = self._world.disk
+            # Not where the spool could not be used when the restore was opened: then it is not kept at all.
+            is_kept = disk.is_owned(f"/spool/{case.restore_id}.lock")
+            if is_kept and disk.has_reserve(f"/spool/.{case.restore_id}.reserve"):
                 self.violated("result_kept", f"{case.restore_id}: there was room in the reserve")
             return
         case.durable = report
