@@ -219,9 +219,9 @@ class Spool:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_file(lock, path) and not self._path(restore_id).exists():
-                    Reserve(self._reserve_path(restore_id), RESERVE_BYTES).release()
-                    with suppress(OSError):
-                        draft_of(self._path(restore_id)).unlink()
+                    for beside in (self._reserve_path(restore_id), draft_of(self._path(restore_id))):
+                        with suppress(OSError):
+                            beside.unlink()
                     path.unlink()
             finally:
                 os.close(lock)

@@ -21,10 +21,6 @@ from tests.canary.secrets import PASSPHRASE, TOKEN, Canary
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOT_CURED = pytest.mark.xfail(
-    strict=True, reason="what a refused sign-in repeats is cut before it is redacted"
-)
-
 
 @pytest.mark.parametrize("canary", [*OF_AGENT, *OF_ENGINE], ids=lambda canary: canary.name)
 @pytest.mark.parametrize(
