@@ -127,14 +127,14 @@ class Reporter:
     async def open(self, restore_id: str) -> Job:
         """What `restore` enters; its caller sees to it that the job is finished or left."""
         restore_id = checked_restore_id(restore_id)
-        if restore_id in self._all.open:
-            raise RestoreBusyError(restore_id, "this very process reports it already")
+        self._refuse_if_open(restore_id)
         try:
             entry = await in_thread(
                 "spool-open", lambda: self._spool.open(restore_id), abandoned=Entry.release
             )
         except SpoolError as problem:
             _log.error("spool.unusable", restore_id=restore_id, problem=str(problem))
+            self._refuse_if_open(restore_id)  # taken over from the spool meanwhile, just before that broke
             entry = None
         record = Record(
             self._destination,
@@ -177,6 +177,10 @@ class Reporter:
     def end_drain(self) -> None:
         """Wait no longer for deliveries at the end: what is not delivered now stays in the spool."""
         self._all.end_drain()
+
+    def _refuse_if_open(self, restore_id: str) -> None:
+        if restore_id in self._all.open:
+            raise RestoreBusyError(restore_id, "this very process reports it already")
 
     def _resume(self, record: Record) -> Record:
         """What a new job goes on from, where the spool has this restore already."""

@@ -120,6 +120,25 @@ async def test_what_is_reported_here_without_its_record_is_not_taken_over_here_a
     log.assert_no_bug_of_ours()
 
 
+async def test_a_job_is_refused_if_its_restore_is_taken_over_here_just_before_the_spool_breaks(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore_id = rig.server.start_restore()
+    await rig.leave_behind(unfinished(rig, restore_id), engine=await engine_that_is_gone())
+    async with rig.reporter(takes_over=False) as reporter:
+        loop = asyncio.get_running_loop()
+
+        def open_slowly(_: Spool, restore_id: str) -> Entry:
+            asyncio.run_coroutine_threadsafe(reporter.take_over(at_once=True), loop).result()
+            raise SpoolError(f"restore {restore_id}: the disk is broken")
+
+        monkeypatch.setattr(Spool, "open", open_slowly)
+        with pytest.raises(RestoreBusyError, match="this very process"):
+            await reporter.open(restore_id)
+        await rig.until_state(restore_id, "failed")
+    assert rig.states(restore_id)[-1] == "failed"
+
+
 async def test_a_result_that_had_arrived_is_not_told_again(rig: Rig) -> None:
     restore_id = rig.server.start_restore()
     report = finished(rig, restore_id)
