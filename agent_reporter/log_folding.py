@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent_reporter.log_lines import PRIORITIES
+from agent_reporter.logs import PRIORITIES
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict

@@ -7,7 +7,8 @@ import re
 import socket
 from typing import TYPE_CHECKING
 
-from agent_reporter.log_lines import PRIORITIES, in_one_line
+from agent_reporter.log_lines import in_one_line
+from agent_reporter.logs import PRIORITIES
 from agent_reporter.model.showing import printable
 
 if TYPE_CHECKING:

@@ -18,18 +18,16 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
-import structlog
-
 from agent_reporter.log_folding import Folder
-from agent_reporter.log_journal import Journal
-from agent_reporter.log_lines import in_one_line
-from agent_reporter.logs import redact
+from agent_reporter.logs import load, redact
 from agent_reporter.threads import start_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import EventDict
+
+    from agent_reporter.log_journal import Journal
 
 ROOM = 4096
 """Events that wait at most to be written."""
@@ -121,7 +119,7 @@ class Output(logging.Handler):
                 item = self._queue.get(timeout=self._folder.seconds_left(self._now()))
             with suppress(Exception):  # a log that cannot be written is no reason to fail
                 for event in self._lines(item):
-                    self.write(event if "timestamp" in event else _STAMP(None, "", event))
+                    self.write(load().stamped(event))
             if isinstance(item, threading.Event):
                 item.set()
 
@@ -152,17 +150,19 @@ def _event_of(record: logging.LogRecord) -> EventDict:
     return event
 
 
-_STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
-_JSON = structlog.processors.JSONRenderer()
-_journal = cache(Journal)
+@cache
+def _journal(path: str) -> Journal:
+    from agent_reporter.log_journal import Journal  # noqa: PLC0415 - as `logs.load` says
+
+    return Journal(path)
 
 
 def _write_text(event: EventDict) -> None:
-    _write_line(in_one_line(event))
+    _write_line(load().in_one_line(event))
 
 
 def _write_json(event: EventDict) -> None:
-    _write_line(str(_JSON(None, "", event)))
+    _write_line(load().in_json(event))
 
 
 def _write_line(line: str) -> None:

@@ -13,12 +13,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import structlog
-
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from types import ModuleType
+
+    from structlog.typing import FilteringBoundLogger
 
 CONCEALED = "[concealed]"
+PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+"""Of each level, as syslog counts them."""
 KEPT_SECRETS = 256
 """A process that lives for years gets a token an hour, and none of them is of use for longer than a day."""
 
@@ -59,25 +62,60 @@ def _forms_of(secret: str) -> tuple[str, ...]:
     return secret, in_json, json.dumps(in_json)[1:-1], quote(encoded, safe=""), in_base64
 
 
-def get_logger(**bound: object) -> structlog.typing.FilteringBoundLogger:
+def load() -> ModuleType:
+    """Load what renders events. A process that lives long does so at its start, when nothing waits for it."""
+    from agent_reporter import log_lines  # noqa: PLC0415 - as it says
+
+    return log_lines
+
+
+def get_logger(**bound: object) -> Logger:
     """A logger whose events carry `bound`, such as the restore's id."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        _root,
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _redact_event,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    ).bind(**bound)
-    return logger
+    return Logger(bound)
 
 
-def _redact_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+class Logger:
+    """Says events if somebody hears them. What renders them is loaded with the first one."""
+
+    __slots__ = ("_bound", "_events")
+
+    def __init__(self, bound: dict[str, object]) -> None:
+        self._bound = bound
+        self._events: FilteringBoundLogger | None = None
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something that is as it should be."""
+        if heard := self._heard(logging.INFO):
+            heard.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something that somebody may want to look at."""
+        if heard := self._heard(logging.WARNING):
+            heard.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something that somebody has to do something about."""
+        if heard := self._heard(logging.ERROR):
+            heard.error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """As `error`, with the exception that is being handled."""
+        if heard := self._heard(logging.ERROR):
+            heard.exception(event, **fields)
+
+    def _heard(self, level: int) -> FilteringBoundLogger | None:
+        if not _root.isEnabledFor(level):
+            return None
+        if self._events is None:
+            try:
+                lines = load()
+            except (ImportError, OSError):  # no descriptor is left to load it with: what we do goes on
+                return None
+            self._events = lines.bound_logger(_root, self._bound, _redacted)
+        return self._events
+
+
+def _redacted(event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if _forms:
         for key, value in event.items():
             if isinstance(value, str):

@@ -68,10 +68,8 @@ def test_each_row_is_printed_and_what_was_counted_is_exact() -> None:
         assert f"{name}: exact" in lines
     assert "job.progress, with a Reporter beside it: exact" in lines
     for engine in OWN:
-        verdict = (
-            rf"{engine.name}: \d+\.\d\d of a core at 100,000 lines a second, (NOT )?under 0\.5 of a core"
-        )
-        assert any(re.fullmatch(verdict, line) for line in lines), engine.name
+        verdict = rf"{engine}: \d+\.\d\d of a core at 100,000 lines a second, (NOT )?under 0\.5 of a core"
+        assert any(re.fullmatch(verdict, line) for line in lines), engine
 
 
 def test_a_peer_that_is_not_installed_is_a_row_that_says_so() -> None:

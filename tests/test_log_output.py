@@ -60,7 +60,7 @@ def test_where_nobody_reads_along_events_are_json_a_line(
     conceal("s3cret")
     configure("info", form)
     get_logger(restore_id="r-1").info("sign_in.done", source="s3cret\nand a line")
-    get_logger().debug("too.fine")
+    logging.getLogger("agent_reporter").debug("too.fine")
     (line,) = lines(capfd)
     event = json.loads(line)
     assert event.pop("timestamp")

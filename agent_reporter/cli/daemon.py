@@ -13,6 +13,7 @@ from agent_reporter.clock import SystemClock
 from agent_reporter.daemon.notify import Notifier, inherited_sockets
 from agent_reporter.daemon.service import Service
 from agent_reporter.log_output import configure
+from agent_reporter.logs import load
 
 if TYPE_CHECKING:
     import argparse
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, and return 0."""
+    load()
     settings = _load(args)
     configure(settings.log_level, settings.log_format)
     asyncio.run(_serve(settings, args))

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Adapter
-from agent_reporter.engines.borg import Borg
 from agent_reporter.engines.guarded import FAULTS, Guarded
 from agent_reporter.engines.observe import Observe
-from agent_reporter.engines.pgbackrest import PgBackRest
-from agent_reporter.engines.rclone import Rclone
-from agent_reporter.engines.restic import Restic
-from agent_reporter.engines.rsync import Rsync
-from agent_reporter.engines.tar import Tar
 from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,15 +22,34 @@ if TYPE_CHECKING:
 AUTO = "auto"
 GROUP = "agent_reporter.engines"
 """The entry points under which other packages name their adapters."""
-OWN: tuple[Adapter, ...] = (Restic(), Borg(), Rsync(), Rclone(), Tar(), PgBackRest())
+_CLASSES = {
+    "restic": "Restic",
+    "borg": "Borg",
+    "rsync": "Rsync",
+    "rclone": "Rclone",
+    "tar": "Tar",
+    "pgbackrest": "PgBackRest",
+}
+"""In the module of the engine's name: loaded once a command may be for it."""
+OWN = tuple(_CLASSES)
+"""The engines that are known without another package, in the order in which they are asked."""
 FALLBACK: Adapter = Observe()
 
 _logger = logging.getLogger(__name__)
 
 
 def own_names() -> list[str]:
-    """The engines that are known without another package."""
-    return [adapter.name for adapter in (*OWN, FALLBACK)]
+    """All that can be asked for by name without another package."""
+    return [*OWN, FALLBACK.name]
+
+
+@cache
+def own(name: str) -> Adapter:
+    """The adapter of an engine that is known without another package."""
+    if name == FALLBACK.name:
+        return FALLBACK
+    adapter: Adapter = getattr(import_module(f"agent_reporter.engines.{name}"), _CLASSES[name])()
+    return adapter
 
 
 def choose(name: str, invocation: Invocation, warn: Callable[[str], None] = _logger.warning) -> Adapter:
@@ -46,10 +60,10 @@ def choose(name: str, invocation: Invocation, warn: Callable[[str], None] = _log
     another package that cannot be loaded and is asked for by name.
     """
     if name == AUTO:
-        return next((adapter for adapter in _all(warn) if adapter.recognises(invocation)), FALLBACK)
-    for adapter in (*OWN, FALLBACK):
-        if adapter.name == name:
-            return adapter
+        candidates = _candidates(invocation, warn)
+        return next((adapter for adapter in candidates if adapter.recognises(invocation)), FALLBACK)
+    if name in own_names():
+        return own(name)
     others = _others()
     if name in others:
         return _loaded(others[name], warn)
@@ -70,9 +84,9 @@ def to_start(
     return invocation.with_arguments(arguments), variables
 
 
-def _all(warn: Callable[[str], None]) -> Iterator[Adapter]:
-    """Ours, then those of other packages that can be loaded."""
-    yield from OWN
+def _candidates(invocation: Invocation, warn: Callable[[str], None]) -> Iterator[Adapter]:
+    """Ours whose name is part of the program's, then those of other packages that can be loaded."""
+    yield from (own(name) for name in OWN if name in invocation.program)
     try:
         others = _others()
     except ConfigurationError as problem:
@@ -93,11 +107,21 @@ def _others() -> Mapping[str, EntryPoint]:
     """
     ours = {AUTO, *own_names()}
     try:
-        return {each.name: each for each in entry_points(group=GROUP) if each.name not in ours}
+        named = [
+            each
+            for package in distributions()
+            if GROUP in (package.read_text("entry_points.txt") or "")  # to parse them all takes long
+            for each in package.entry_points.select(group=GROUP)
+        ]
     except Exception as problem:
         raise ConfigurationError(
             f"The entry points of what is installed cannot be read: {problem!r}. A package is damaged."
         ) from problem
+    others: dict[str, EntryPoint] = {}
+    for each in named:
+        if each.name not in ours:
+            others.setdefault(each.name, each)  # the first on the path, as for an import
+    return others
 
 
 def _loaded(entry_point: EntryPoint, warn: Callable[[str], None]) -> Adapter:

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Stream
-from agent_reporter.engines.catalogue import OWN
+from agent_reporter.engines.catalogue import OWN, own
 from agent_reporter.engines.fields import parse_object
 from agent_reporter.engines.lines import LineSplitter
 from tests.benchmarks.rounds import Contestant, measure, print_rows
@@ -37,7 +37,7 @@ Recording = list[tuple[Stream, bytes]]
 
 def run(effort: Effort) -> bool:
     """Measure and print; returns whether every reader had every line."""
-    are_read = [_measure_one(adapter, effort) for adapter in OWN]
+    are_read = [_measure_one(adapter, effort) for adapter in map(own, OWN)]
     return all(are_read)
 
 

@@ -4,9 +4,11 @@ import shlex
 import signal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_reporter.engines.adapter import StopCause, Stream
-from agent_reporter.engines.catalogue import choose, to_start
+from agent_reporter.engines.catalogue import OWN, choose, own, to_start
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.engines.observe import Observe
 from agent_reporter.engines.restic import STATUS_LINES_PER_SECOND, Restic
@@ -78,6 +80,19 @@ def test_a_frame_rate_that_the_user_has_set_is_kept() -> None:
 )
 def test_auto_chooses_the_adapter_by_the_command(command: str, name: str) -> None:
     assert choose("auto", taken_apart(shlex.split(command))).name == name
+
+
+@given(
+    st.sampled_from(OWN),
+    st.text("abcglnorstx.-_0123456789", max_size=4),
+    st.sampled_from(["", ".sh", "-2.45", "64"]),
+)
+def test_only_a_program_with_an_engines_name_in_its_own_is_recognised_so_no_other_adapter_is_loaded(
+    engine: str, before: str, behind: str
+) -> None:
+    for program in (before + engine + behind, before + behind):
+        if own(engine).recognises(taken_apart([program])):
+            assert engine in program
 
 
 def test_an_adapter_can_be_chosen_by_name_whatever_the_command() -> None:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from agent_reporter.engines.adapter import Stream
-from agent_reporter.engines.catalogue import AUTO, OWN, choose, to_start
+from agent_reporter.engines.catalogue import AUTO, OWN, choose, own, to_start
 from agent_reporter.engines.command_line import taken_apart
 from agent_reporter.engines.error_lines import error_pattern
 from agent_reporter.engines.observe import Observe
@@ -58,7 +58,7 @@ def a_command_is_taken_apart_and_put_together_again(data: bytes) -> None:
     invocation = taken_apart(command, lambda _: text or None)
     assert invocation.with_arguments(invocation.arguments) == command
     invocation.keeps_its_process  # noqa: B018 - it has to be told of any command
-    for adapter in OWN:
+    for adapter in map(own, OWN):
         case = Case(adapter, (), (), (), 0, 1)
         assert adapter.restores_nothing(invocation) in {True, False}
         if _recognised(case, invocation):
@@ -106,7 +106,7 @@ TARGETS = [
         "command-lines",
         (
             *("engines/command_line.py", "engines/prefixes.py", "engines/options.py"),
-            *(f"engines/{adapter.name}.py" for adapter in OWN),
+            *(f"engines/{name}.py" for name in OWN),
         ),
         _commands,
         lambda: nullcontext(a_command_is_taken_apart_and_put_together_again),

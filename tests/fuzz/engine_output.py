@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent_reporter.daemon.patches import read_patch
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, StopCause, Stream
-from agent_reporter.engines.catalogue import OWN
+from agent_reporter.engines.catalogue import OWN, own
 from agent_reporter.engines.error_lines import error_pattern
 from agent_reporter.engines.lines import LineSplitter
 from agent_reporter.engines.observe import Observe
@@ -162,7 +162,7 @@ _OTHERS = {"borg": ("engines/borg_outcome.py",), "rclone": ("engines/rclone_outc
 TARGETS = [
     *(
         _target(adapter, (f"engines/{adapter.name}.py", *_OTHERS.get(adapter.name, ())), adapter.name)
-        for adapter in OWN
+        for adapter in map(own, OWN)
     ),
     _target(Observe(error_pattern(ERROR_LINES)), ("engines/observe.py", "engines/error_lines.py"), "tar"),
 ]

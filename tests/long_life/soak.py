@@ -21,8 +21,8 @@ from tests.long_life.growth import Trend, trend
 from tests.long_life.readings import Reading, left_over, read
 
 WARM_UP = 1 / 3
-WARM_UP_RESTORES = 1_500
-"""What is remembered of restores that are over has reached its bounds by then."""
+WARM_UP_RESTORES, WARM_UP_SECONDS = 1_500, 75.0
+"""What is remembered of restores that are over, and for a minute of events, has reached its bounds by then."""
 JUDGED_RESTORES = 3_000
 """With fewer in all, nothing can be said of the memory: it goes on until there were as many."""
 LONGEST = 10.0
@@ -88,6 +88,7 @@ class Soak:
         self._is_over = False
         self._looks: list[tuple[int, int, Reading, int]] = []
         """Restores begun, restores open, what the system says, and files in the spool."""
+        self._begun_in_warm_up = 0
 
     async def run(self, seconds: float, *, judges_memory: bool) -> Figures:
         """Play it all."""
@@ -105,7 +106,7 @@ class Soak:
             begun = time.monotonic()
             around = [
                 asyncio.create_task(each)
-                for each in (self._look_each_second(), self._come_and_go_away(), self._misbehave())
+                for each in (self._look_each_second(begun), self._come_and_go_away(), self._misbehave())
             ]
             async with self._crowd.connected():
                 await asyncio.gather(*(self._crowd.come_and_go(is_over) for _ in range(self._at_once)))
@@ -121,9 +122,11 @@ class Soak:
 
     # --- what goes on around --------------------------------------------------------------------------------
 
-    async def _look_each_second(self) -> None:
+    async def _look_each_second(self, start: float) -> None:
         while not self._is_over:
             await asyncio.sleep(1.0)
+            if time.monotonic() - start < WARM_UP_SECONDS:
+                self._begun_in_warm_up = len(self._crowd.begun)
             is_open, reading = await self._daemon.open_restores(), read(self._daemon.pid)
             in_spool = len(self._daemon.spool_files())
             self._looks.append((len(self._crowd.begun), is_open, reading, in_spool))
@@ -187,7 +190,8 @@ class Soak:
                 figures.troubles.append(f"{states[state]} restores are {state} for ever")
         if left := self._daemon.spool_files():
             figures.troubles.append(f"{len(left)} files are left in the spool: {left[:5]}")
-        figures.warm_up = max(int(figures.restores * WARM_UP), min(WARM_UP_RESTORES, figures.restores // 2))
+        least = min(max(WARM_UP_RESTORES, self._begun_in_warm_up), 2 * figures.restores // 3)
+        figures.warm_up = max(int(figures.restores * WARM_UP), least)
         looks = [look for look in self._looks if look[0] > figures.warm_up]
         begun, is_open = [look[0] for look in looks], [look[1] for look in looks]
         measures = {

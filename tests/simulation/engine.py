@@ -155,9 +155,10 @@ class Engine:
         try:
             while self.position < len(self.script.steps):
                 step = self.script.steps[self.position]
+                begun = self._world.loop.time()
                 await self._pause(step.pause, stopped, waiting)
                 self._world.expectations.looked(life, self, job)
-                if step.pause > QUIET:
+                if self._world.loop.time() - begun > QUIET:  # a stop may have cut the pause short
                     self._world.expectations.arrived(life, self.case.restore_id, job)
                 if self._is_to_stop(job, stopped, waiting):
                     self._world.ledger.stopping(self.case)
