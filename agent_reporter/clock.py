@@ -9,6 +9,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 
+class Waitable(Protocol):
+    """An event, of whatever kind."""
+
+    async def wait(self) -> object:
+        """Return once it is set."""
+        ...
+
+
 class Clock(Protocol):
     """What the acting parts need of time and chance. All durations are seconds."""
 
@@ -28,8 +36,8 @@ class Clock(Protocol):
         """Return after `seconds`."""
         ...
 
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
-        """Return when `event` is set or after `seconds`, and say whether it is set."""
+    async def wait(self, event: Waitable, seconds: float | None) -> bool:
+        """Return when `event` lets go or after `seconds`, and say whether it did."""
         ...
 
 
@@ -52,8 +60,8 @@ class SystemClock:
         """Return after `seconds`."""
         await asyncio.sleep(seconds)
 
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
-        """Return when `event` is set or after `seconds`, and say whether it is set."""
+    async def wait(self, event: Waitable, seconds: float | None) -> bool:
+        """Return when `event` lets go or after `seconds`, and say whether it did."""
         try:
             async with asyncio.timeout(seconds):
                 await event.wait()

@@ -29,7 +29,7 @@ from agent_reporter.model.learning import (
 )
 from agent_reporter.model.steps import Read, Send, Step, is_urgent, next_step
 from agent_reporter.model.verdict import Verdict
-from agent_reporter.moment import Moment
+from agent_reporter.moment import Bell, Moment
 from agent_reporter.settings import WhenRefused
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ class Delivery:
         self._turns = means.turns
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._awake = asyncio.Event()
-        self._urgent = asyncio.Event()
+        self._awake = Bell()
+        self._urgent = Bell()
         self._is_waking = False
         self._wakes_urgently = False
         self._next_telling = 0.0
@@ -170,15 +170,15 @@ class Delivery:
 
     def _wake_now(self) -> None:
         self._is_waking = False
-        self._awake.set()
+        self._awake.ring()
         if self._wakes_urgently:
             self._wakes_urgently = False
-            self._urgent.set()
+            self._urgent.ring()
 
     def _heed(self, report: Report) -> Exchange:
         """The exchange with what happened elsewhere: a stop that the engine was told of, and time."""
         exchange = self.exchange
-        if self._may_be_too_old(report):
+        if report.is_final and self._may_be_too_old():
             since = self._keeper.undelivered_since
             exchange = expire(exchange, report, since, self._clock.now(), self._settings.retention_period)
         return self._with_stop(exchange)
@@ -188,13 +188,13 @@ class Delivery:
             return replace(exchange, stop_requested=True)
         return exchange
 
-    def _may_be_too_old(self, report: Report) -> bool:
+    def _may_be_too_old(self) -> bool:
         """Whether the wall clock may say that a result is too old.
 
         Also the oldest one is tried once; and of one that was stated here, the clock that is never set says
         how old it is.
         """
-        if self._was_live and report.is_final:
+        if self._was_live:
             self._ended_at = self._ended_at or self._clock.monotonic()
             if self._clock.monotonic() - self._ended_at < self._settings.retention:
                 return False
@@ -222,10 +222,11 @@ class Delivery:
 
     async def _take(self, step: Step, report: Report) -> None:
         """One request, and what it taught; after a read, what follows it straight away."""
+        decided_on = self.exchange
         async with self._turns:
             # A stop may have been told to the engine since: while a turn was waited for, and during a read.
             self._learn(self._with_stop(self.exchange))
-            if next_step(self.exchange, report) != step:
+            if self.exchange is not decided_on and next_step(self.exchange, report) != step:
                 return
             await self._exchange(step, report)
             self._learn(self._with_stop(self.exchange))

@@ -345,9 +345,10 @@ class Job(Counters):
             self._amend(errors=self._errors.freeze())
 
     def _amend(self, **changes: object) -> None:
-        amended = replace(self._report, **changes)  # type: ignore[arg-type]  # its callers name fields
-        if amended != self._report:
-            self._report = replace(amended, revision=self._report.revision + 1)
+        known = self._report
+        if any(getattr(known, name) != value for name, value in changes.items()):
+            revision = known.revision + 1
+            self._report = replace(known, revision=revision, **changes)  # type: ignore[arg-type]  # callers name fields
 
     def _wake(self, *, urgent: bool) -> None:
         if self._listener is not None:

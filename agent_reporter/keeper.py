@@ -161,8 +161,9 @@ class Keeper:
             return True
         if (kept.exchange.attempt, kept.exchange.ending) != (self.exchange.attempt, self.exchange.ending):
             return True
-        has_changed = kept.report != report or kept.exchange.acknowledged != self.exchange.acknowledged
-        return has_changed and now >= self._next_progress
+        if now < self._next_progress:
+            return False
+        return kept.report != report or kept.exchange.acknowledged != self.exchange.acknowledged
 
     def _note_delivery(self, report: Report) -> None:
         acknowledged = self.exchange.acknowledged

@@ -278,12 +278,20 @@ class Entry:
         self.record = record
         """What the file holds; None while there is no file."""
         self._spool = spool
-        self._path = spool._path(restore_id)  # noqa: SLF001 - an entry is the spool's own other half
-        self._lock_path = spool._lock_path(restore_id)  # noqa: SLF001 - as above
         self._lock: int | None = lock
         self._is_delivered = False
         self._mutex = threading.Lock()
         self._reserve = Reserve(spool._reserve_path(restore_id), RESERVE_BYTES)  # noqa: SLF001 - as above
+
+    # Made anew each time: a path takes a quarter of a kilobyte, and an entry lives as long as its restore.
+
+    @property
+    def _path(self) -> Path:
+        return self._spool._path(self.restore_id)  # noqa: SLF001 - an entry is the spool's own other half
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._spool._lock_path(self.restore_id)  # noqa: SLF001 - as above
 
     def write(self, record: Record) -> None:
         """Keep `record` durably; returns when it is. A newer or final report that is kept already stays.
@@ -343,13 +351,14 @@ class Entry:
             self._reserve.spend(record.trimmed(self._reserve.size).encode(), self._path)
 
     def _unlock(self, lock: int) -> None:
+        self._lock = None  # first: whatever fails below, its number may be another file's after the close
         self._reserve.release()
         with suppress(OSError):
             draft_of(self._path).unlink()
         with suppress(OSError):
             self._lock_path.unlink()
-        os.close(lock)
-        self._lock = None
+        with suppress(OSError):  # it is closed all the same
+            os.close(lock)
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from agent_reporter.clock import Waitable
+
 DESTINATION = Destination("https://backup.example.com", "110011")
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
@@ -67,11 +69,15 @@ class FakeClock:
         self.pass_by(seconds)
         await asyncio.sleep(0)
 
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
-        if seconds is None:
-            return await event.wait()
-        await self.sleep(seconds)
-        return event.is_set()
+    async def wait(self, event: Waitable, seconds: float | None) -> bool:
+        if seconds is not None:
+            await self.sleep(seconds)
+        try:
+            async with asyncio.timeout(None if seconds is None else 0):
+                await event.wait()
+        except TimeoutError:
+            return False
+        return True
 
 
 @dataclass

@@ -44,7 +44,7 @@ async def test_everybody_who_waits_goes_on_when_it_happens_in_another_thread() -
     await asyncio.to_thread(moment.happen)
     async with asyncio.timeout(10):
         await asyncio.gather(*waiters)
-    assert moment._waiters == set()
+    assert not moment._waiters
 
 
 async def test_a_waiter_that_is_cancelled_is_forgotten_and_keeps_nobody_from_going_on() -> None:
@@ -74,7 +74,7 @@ async def test_a_wait_that_times_out_leaves_nothing_behind() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await moment.wait()
-    assert moment._waiters == set()
+    assert not moment._waiters
 
 
 def test_those_who_wait_in_several_loops_and_threads_all_go_on() -> None:

@@ -716,6 +716,25 @@ def _broken(*_: object, **_options: object) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
 
+def test_a_lock_that_the_disk_does_not_let_us_close_well_is_closed_once_and_no_other_file_instead(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, closed = os.close, []
+
+    def fails_afterwards(descriptor: int) -> None:
+        close(descriptor)
+        closed.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    entry = Spool(directory).open("r-1")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", fails_afterwards)
+        entry.release()
+        entry.release()
+    assert len(closed) == 1
+    Spool(directory).open("r-1").release()
+
+
 def test_a_lock_that_was_made_and_never_named_is_tidied_up(directory: Path) -> None:
     kept(directory, a_record(a_report("r-2")))
     (directory / "r-1.lock").touch()

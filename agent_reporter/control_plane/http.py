@@ -41,6 +41,9 @@ WAY_OUT_HEADER = "X-Way-Out"
 """In an answer of the daemon's way out itself: the request did not get beyond it."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Resolver(AbstractResolver):
     """Looks names up in threads of our own: an engine in the same loop may have filled those of the loop."""
 
@@ -110,6 +113,7 @@ class HttpSession:
         """All requests go over the Unix socket at `socket_path`, if it is given; `max_body` is in bytes."""
         self._max_body = max_body
         self._seconds = settings.request_timeout
+        self._timeout = aiohttp.ClientTimeout(total=self._seconds)
         self._socket_path = socket_path
         self._tls = tls_of(settings)
         self._session: aiohttp.ClientSession | None = None
@@ -160,8 +164,8 @@ class HttpSession:
         """
         if self._session is None:
             raise RuntimeError("the session is not open")
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        where = f"{method} {self._socket_path or f'{url.scheme}://{url.host}:{url.port}'}{url.path}"
+        data = None if body is None else _encode(body).encode()
+        timeout = aiohttp.ClientTimeout(total=self._seconds + more_seconds) if more_seconds else self._timeout
         try:
             async with self._session.request(
                 method,
@@ -169,7 +173,7 @@ class HttpSession:
                 headers=headers,
                 data=data,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=self._seconds + more_seconds),
+                timeout=timeout,
             ) as response:
                 answer = _without_secrets(
                     Answer(
@@ -180,16 +184,19 @@ class HttpSession:
                 )
                 if self._socket_path is None or WAY_OUT_HEADER not in response.headers:
                     return answer
-                failure = TransportError(f"{where}: {explain(answer)}", uncertain=False)
+                failure = TransportError(f"{self._where(method, url)}: {explain(answer)}", uncertain=False)
         except (aiohttp.ClientError, OSError, ValueError) as problem:
-            failure = _translate(where, problem, self._seconds + more_seconds)
+            failure = _translate(self._where(method, url), problem, self._seconds + more_seconds)
         # Raised out here, so that it does not hold on to the request, and the token in it, as its context.
         raise failure
+
+    def _where(self, method: str, url: URL) -> str:
+        return f"{method} {self._socket_path or f'{url.scheme}://{url.host}:{url.port}'}{url.path}"
 
 
 def _without_secrets(answer: Answer) -> Answer:
     """A refusal without the secrets in it: taken out before it is cut, and after it was read."""
-    if answer.status == 200:
+    if answer.status == 200 or not answer.body:
         return answer
     said = redact(said_with(answer)[:MAX_SAID])
     return replace(answer, body=json.dumps({"message": said}).encode() if said else b"")

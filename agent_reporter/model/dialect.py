@@ -73,6 +73,8 @@ class Dialect:
 
     def settle(self, way: Way) -> Dialect:
         """A patch that used spelled paths was taken: that spelling stays."""
+        if self.settled and self.spelling is way.spelling:
+            return self
         return replace(self, spelling=way.spelling, settled=True)
 
     def without_progress(self) -> Dialect:

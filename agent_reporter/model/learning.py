@@ -106,6 +106,9 @@ def ending_there(known: Acknowledged, newest: Report) -> Ending:
 
 def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumstances) -> Exchange:
     """The exchange after a patch was answered."""
+    meaning = verdict.of(answer.status)
+    if meaning is Verdict.DELIVERED:
+        return _delivered(exchange, step)
     may_be_done = verdict.is_uncertain(answer.status)
     is_doubtful = may_be_done and step.way.content.has_state
     spent = replace(
@@ -116,10 +119,7 @@ def after_patch(exchange: Exchange, step: Send, answer: Answer, world: Circumsta
         uncertain=exchange.uncertain or is_doubtful,
         result_told=exchange.result_told or (may_be_done and step.report.is_final),
     )
-    meaning = verdict.of(answer.status)
     match meaning:
-        case Verdict.DELIVERED:
-            return _delivered(spent, step)
         case Verdict.REJECTED:
             return _rejected(spent, step, verdict.explain(answer), world)
         case Verdict.GONE:
@@ -142,16 +142,15 @@ def _delivered(exchange: Exchange, step: Send) -> Exchange:
     if step.report.is_final:
         bare = step.way.content is Content.RESULT_ALONE
         ending = Ending.DELIVERED_BARE if bare else Ending.DELIVERED
-    return replace(
-        exchange,
+    # Made anew, as a success leaves little of what was: this comes with every patch, and `replace` is slow.
+    return Exchange(
         acknowledged=known,
-        readable=True,
         dialect=exchange.dialect.settle(step.way) if spelled else exchange.dialect,
-        uncertain=False,
-        refused=None,
-        signed_again=False,
-        attempt=0,
-        not_before=None,
+        result_told=exchange.result_told,
+        contradicted=exchange.contradicted,
+        stop_requested=exchange.stop_requested,
+        stop_wanted=exchange.stop_wanted,
+        refused_states=exchange.refused_states,
         failure="" if ending is not Ending.DELIVERED_BARE else exchange.failure,
         ending=ending,
     )

@@ -137,18 +137,19 @@ def after(content: Content, acknowledged: Acknowledged, newest: Report) -> Ackno
     """What the control plane has once it answered 204 to that patch."""
     if content is Content.STOP:
         return replace(acknowledged, state=RestoreState.STOP_REQUESTED)
-    told = replace(acknowledged, revision=newest.revision)
+    told: dict[str, Any] = {"revision": newest.revision}
     if content.has_state:
-        told = replace(told, state=newest.state)
+        told["state"] = newest.state
     if content in {Content.RESULT, Content.RESULT_ALONE}:
-        told = replace(told, started_time=newest.started_time, ended_time=newest.ended_time)
+        told |= {"started_time": newest.started_time, "ended_time": newest.ended_time}
     if content in {Content.RESULT_ALONE, Content.STATE_ALONE}:
-        return told
+        return replace(acknowledged, **told)
     if content in {Content.STATE, Content.PROGRESS_BESIDE_STATE}:
-        told = replace(told, started_time=acknowledged.started_time or newest.started_time)
+        told["started_time"] = acknowledged.started_time or newest.started_time
     whole = content is Content.RESULT
     return replace(
-        told,
+        acknowledged,
+        **told,
         files_restored=max(newest.files_restored, acknowledged.files_restored),
         bytes_restored=max(newest.bytes_restored, acknowledged.bytes_restored),
         error_count=max(newest.errors.count, acknowledged.error_count),

@@ -15,6 +15,7 @@ from agent_reporter.model.events import read_page
 from tests.builders import START, FakeClock
 
 if TYPE_CHECKING:
+    from agent_reporter.clock import Waitable
     from agent_reporter.daemon.events import Event
     from tests.daemon.conftest import Client, Daemons
 
@@ -26,8 +27,9 @@ STOPPED = "restore_stopped"
 class PatientClock(FakeClock):
     """Time that passes only when a test says so: whoever waits, waits for the event."""
 
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:  # noqa: ARG002 - none pass
-        return await event.wait()
+    async def wait(self, event: Waitable, seconds: float | None) -> bool:  # noqa: ARG002 - none pass
+        await event.wait()
+        return True
 
 
 def anything(_event: Event) -> bool:
@@ -171,11 +173,11 @@ async def test_what_is_not_wanted_does_not_prolong_the_wait() -> None:
     class Interrupted(FakeClock):
         """Each wait is ended by an event of somebody else, half of the time before its end."""
 
-        async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+        async def wait(self, event: Waitable, seconds: float | None) -> bool:  # noqa: ARG002 - it lets go
             assert seconds is not None
             self.pass_by(max(seconds / 2, 0.001))
             events.publish(STOP_REQUEST, "r-1", BOB)
-            return event.is_set()
+            return True
 
     clock = Interrupted()
     events = Events(clock)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from agent_reporter.clock import Waitable
     from agent_reporter.model.process_identity import ProcessIdentity
     from agent_reporter.model.report import Report
     from agent_reporter.spool import Listed
@@ -81,7 +82,7 @@ class FastClock:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self._factor)
 
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+    async def wait(self, event: Waitable, seconds: float | None) -> bool:
         try:
             async with asyncio.timeout(None if seconds is None else seconds / self._factor):
                 await event.wait()
