@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_reporter.moment import Moment
+from agent_reporter.moment import Bell, Moment
 from tests.blocking import no_blocking_calls
 
 if TYPE_CHECKING:
@@ -139,3 +139,41 @@ def test_it_happens_only_once_for_a_waiter_whoever_is_first() -> None:
 
     for _ in range(30):
         asyncio.run(race())
+
+
+async def test_a_bell_lets_go_on_who_waits_and_whoever_comes_until_it_is_cleared() -> None:
+    bell = Bell()
+    waiting = asyncio.create_task(bell.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bell.ring()
+    bell.ring()
+    async with asyncio.timeout(10):
+        await waiting
+        await bell.wait()
+    bell.clear()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await bell.wait()
+
+
+async def test_a_bell_that_was_rung_and_cleared_at_once_has_let_go_on_who_waited() -> None:
+    bell = Bell()
+    waiting = asyncio.create_task(bell.wait())
+    await asyncio.sleep(0)
+    bell.ring()
+    bell.clear()
+    async with asyncio.timeout(10):
+        await waiting
+
+
+async def test_a_waiter_for_a_bell_that_is_cancelled_is_forgotten() -> None:
+    bell = Bell()
+    cancelled = asyncio.create_task(bell.wait())
+    await asyncio.sleep(0)
+    bell.ring()
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert bell._waiter is None
+    await bell.wait()
