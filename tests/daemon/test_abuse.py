@@ -49,18 +49,21 @@ WAITS = f"GET /v2/{PROJECT}/agents/self/events?wait=3600 HTTP/1.1\r\nHost: local
 
 BECOME = """
 import os, resource, sys
-uid, gid = int(sys.argv[1]), int(sys.argv[2])
-hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-import http.client, json, select, socket, time
-os.setgroups([gid])
-os.setgid(uid)
-os.setuid(uid)
-path = sys.argv[3]
+
+def become():
+    uid, gid = int(sys.argv[1]), int(sys.argv[2])
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.setgroups([gid])
+    os.setgid(uid)
+    os.setuid(uid)
+    return sys.argv[3]
 """
-"""Goes on as a user: it is root who can start an interpreter, wherever that is installed."""
+"""Goes on as a user: it is root who can start an interpreter and import, wherever that is installed."""
 
 CONNECT = """
+import socket
+path = become()
 with socket.socket(fileno=0) as home:
     for _ in range(int(sys.argv[4])):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -70,6 +73,8 @@ with socket.socket(fileno=0) as home:
 """Hands out connections, which go on to be this user's for the kernel, whoever uses them."""
 
 REPORT = """
+import http.client, json, select, socket, time
+path = become()
 project, restore_id = sys.argv[4:]
 
 class Connection(http.client.HTTPConnection):
