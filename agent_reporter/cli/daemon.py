@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, and return 0."""
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would bring it: nothing is drawn here
     load()
     settings = _load(args)
     configure(settings.log_level, settings.log_format)

@@ -6,7 +6,6 @@ The daemon of this host answers the same calls on its socket: `is_daemon` is wha
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from yarl import URL
@@ -27,8 +26,6 @@ DAEMON_URL = "http://localhost"
 """The host in requests over the daemon's socket, where no name is looked up."""
 SELF = "self"
 """The agent in a path to the daemon: whoever runs it, it serves one."""
-KNOWN_URLS = 4_096
-"""Of so many restores the URL is kept: to make one costs a tenth of a patch."""
 EVENTS_WAIT = 20
 """Seconds that the daemon holds a look for events until there is one."""
 
@@ -48,7 +45,7 @@ class ControlPlane:
         self._http = http
         base = URL(DAEMON_URL if sign_in is None else settings.endpoint)
         self._project = base / "v2" / settings.project_id
-        self._restore = lru_cache(KNOWN_URLS)((self._project / "restores").__truediv__)
+        self._restores = self._project / "restores"
 
     @property
     def waits_for_events(self) -> bool:
@@ -57,7 +54,7 @@ class ControlPlane:
 
     async def read_restore(self, restore_id: str) -> Answer:
         """GET the restore: 200 and its document."""
-        return await self._call("GET", self._restore(restore_id))
+        return await self._call("GET", self._restores / restore_id)
 
     async def update_restore(
         self, restore_id: str, operations: Operations, facts: Facts | None = None
@@ -65,7 +62,7 @@ class ControlPlane:
         """PATCH the restore with JSON Patch operations: 204. `facts` are for the daemon."""
         return await self._call(
             "PATCH",
-            self._restore(restore_id),
+            self._restores / restore_id,
             operations,
             {"Content-Type": JSON_PATCH, **(_headers(facts) if facts and self.is_daemon else {})},
         )
@@ -76,7 +73,7 @@ class ControlPlane:
 
     async def restore_events(self, restore_id: str, marker: str | None) -> Answer:
         """GET the events of one restore that are newer than `marker`, the oldest first."""
-        return await self._events(self._restore(restore_id) / "events", marker)
+        return await self._events(self._restores / restore_id / "events", marker)
 
     async def agent_events(self, marker: str | None) -> Answer:
         """GET the events of everything of this agent that are newer than `marker`, the oldest first."""

@@ -29,8 +29,12 @@ class ControlPlane:
         request = {"backup_id": "benchmark", "destination_agent_id": "benchmark"}
         self.restore_id: str = self._call(self._restores, request)["id"]
 
+    @property
+    def restore_url(self) -> str:
+        return f"{self._restores}/{self.restore_id}"
+
     def document(self) -> Any:
-        return self._call(f"{self._restores}/{self.restore_id}")
+        return self._call(self.restore_url)
 
     def patches(self) -> int:
         history = self._call(f"{self.url}/faults/history?restore_id={self.restore_id}")

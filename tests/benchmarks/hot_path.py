@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 from agent_reporter import Job, Reporter, Settings
 from agent_reporter.model.report import Report
 from tests.benchmarks.control_plane import PROJECT, control_plane
-from tests.benchmarks.rounds import Contestant, measure, print_rows, ratio_line
+from tests.benchmarks.goals import Goal, UntrueError
+from tests.benchmarks.rounds import Contestant, measure, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.benchmarks.control_plane import ControlPlane
-    from tests.benchmarks.rounds import Effort
+    from tests.benchmarks.rounds import Effort, Row
 
     Run = Callable[[int], float]
 
 BARE = "a bare method that stores two attributes"
+EMPTY = "a method with the same names that does nothing"
 PROGRESS = "job.progress"
 REPORTED = "job.progress, with a Reporter beside it"
 ADVANCE = "job.advance, one thread"
@@ -41,8 +43,8 @@ REPORT_INTERVAL = 0.1
 BLOCK = 4_096
 
 
-def run(effort: Effort) -> bool:
-    """Measure and print; returns whether everything that was counted was counted exactly."""
+def run(effort: Effort) -> list[Goal]:
+    """Measure and print; raises UntrueError if anything that was counted was not counted exactly."""
     progress, advance, threads = Progress(_lone_job()), Advance(_lone_job()), Advance(_lone_job())
     with ExitStack() as stack, control_plane() as server:
         with _reported_job(server) as job:
@@ -50,6 +52,7 @@ def run(effort: Effort) -> bool:
             rows = measure(
                 [
                     Contestant(BARE, Progress(Bare()).run),
+                    Contestant(EMPTY, Progress(Empty()).run),
                     Contestant(PROGRESS, progress.run),
                     Contestant(REPORTED, reported.run),
                     Contestant(ADVANCE, advance.run),
@@ -63,23 +66,27 @@ def run(effort: Effort) -> bool:
             )
         known, patches = server.document(), server.patches()
     print_rows("The hot path: cost of one call, from one thread unless said otherwise", rows)
-    for peer in (TQDM, OPENTELEMETRY):
-        print(ratio_line(rows, peer, PROGRESS))
     print(f"patches the control plane took beside {REPORTED!r}: {patches}")
     is_reported = (known["state"], known["bytes_restored"]) == ("completed", reported.stated)
-    return all(
-        (
-            _say(ADVANCE, advance.is_exact),
-            _say(ADVANCE_THREADS, threads.is_exact),
-            _say(PROGRESS, progress.is_exact),
-            _say(REPORTED, is_reported),
-        )
-    )
+    for name, is_exact in (
+        (ADVANCE, advance.is_exact),
+        (ADVANCE_THREADS, threads.is_exact),
+        (PROGRESS, progress.is_exact),
+        (REPORTED, is_reported),
+    ):
+        if not is_exact:
+            raise UntrueError(f"{name} is not exact")
+        print(f"{name}: exact")
+    return _goals({row.name: row for row in rows})
 
 
-def _say(name: str, is_exact: bool) -> bool:  # noqa: FBT001 - it is what is said
-    print(f"{name}: {'exact' if is_exact else 'NOT EXACT'}")
-    return is_exact
+def _goals(rows: dict[str, Row]) -> list[Goal]:
+    ours = (PROGRESS, ADVANCE_THREADS)
+    return [
+        *(Goal(name, BARE, rows[name].ratio_to(rows[BARE]), 2.0) for name in ours),
+        Goal(TQDM, PROGRESS, rows[TQDM].ratio_to(rows[PROGRESS]), 3.0, is_floor=True),
+        Goal(OPENTELEMETRY, PROGRESS, rows[OPENTELEMETRY].ratio_to(rows[PROGRESS]), 20.0, is_floor=True),
+    ]
 
 
 def _lone_job() -> Job:
@@ -98,10 +105,17 @@ class Bare:
         self._files = files_restored
 
 
+class Empty:
+    """What a call costs in itself: no method of Python's can be cheaper."""
+
+    def progress(self, *, bytes_restored: int = 0, files_restored: int = 0) -> None:
+        pass
+
+
 class Progress:
     """States totals that rise, so that every call has something to store."""
 
-    def __init__(self, job: Job | Bare) -> None:
+    def __init__(self, job: Job | Bare | Empty) -> None:
         self._job = job
         self.stated = 0
 

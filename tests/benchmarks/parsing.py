@@ -16,6 +16,7 @@ from agent_reporter.engines.adapter import Stream
 from agent_reporter.engines.catalogue import OWN, own
 from agent_reporter.engines.fields import parse_object
 from agent_reporter.engines.lines import LineSplitter
+from tests.benchmarks.goals import Goal, UntrueError
 from tests.benchmarks.rounds import Contestant, measure, print_rows
 from tests.engines.captures import names, recorded
 
@@ -35,13 +36,12 @@ RECORDINGS = 6
 Recording = list[tuple[Stream, bytes]]
 
 
-def run(effort: Effort) -> bool:
-    """Measure and print; returns whether every reader had every line."""
-    are_read = [_measure_one(adapter, effort) for adapter in map(own, OWN)]
-    return all(are_read)
+def run(effort: Effort) -> list[Goal]:
+    """Measure and print; raises UntrueError if a reader did not have every line."""
+    return [_measure_one(adapter, effort) for adapter in map(own, OWN)]
 
 
-def _measure_one(adapter: Adapter, effort: Effort) -> bool:
+def _measure_one(adapter: Adapter, effort: Effort) -> Goal:
     recordings = [_chunks(adapter.name, name) for name in names(adapter.name)]
     recordings = sorted(recordings, key=lambda recording: len(_lines(recording)))[-RECORDINGS:]
     lines = [line for recording in recordings for line in _lines(recording)]
@@ -59,15 +59,11 @@ def _measure_one(adapter: Adapter, effort: Effort) -> bool:
     if not objects:
         rows = rows[1:]
     print_rows(f"{adapter.name}: one line of {len(lines)}, of which {len(objects)} are JSON", rows)
-    cores = median(rows[-1].costs) * LINES_A_SECOND / 1e9
     had, were = _lines_had(adapter, recordings), sum(map(line_count, recordings))
     if had != were:
-        print(f"{adapter.name}: the reader had {had} lines of {were}")
-    is_it = "under" if cores < CORES else "NOT under"
-    print(
-        f"{adapter.name}: {cores:.2f} of a core at {LINES_A_SECOND:,} lines a second, {is_it} {CORES} of a core"
-    )
-    return had == were
+        raise UntrueError(f"{adapter.name}: the reader had {had} lines of {were}")
+    cores = median(rows[-1].costs) * LINES_A_SECOND / 1e9
+    return Goal(reading, f"{LINES_A_SECOND:,} lines a second", cores, CORES, "of a core")
 
 
 def _chunks(engine: str, name: str) -> Recording:

@@ -1,6 +1,7 @@
-"""A whole restore: restic through `run`, beside restic alone, in pairs that take turns in which comes first.
+"""A whole restore: restic through `run`, beside restic alone, and beside what people write themselves.
 
-TMPDIR says where: on a file system in memory, what a disk does besides does not count.
+All take turns, in an order that changes. TMPDIR says where: on a file system in memory, what a disk does besides
+does not count, and what is added stands out most.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.control_plane import PROJECT, ControlPlane, control_plane
+from tests.benchmarks.control_plane import PROJECT, TOKEN, ControlPlane, control_plane
+from tests.benchmarks.goals import Goal, UntrueError
 from tests.benchmarks.rounds import FULL, NOT_INSTALLED
 from tests.engines.real_restic import binaries, make_repository
 
@@ -31,69 +34,104 @@ if TYPE_CHECKING:
     from tests.engines.real_restic import RealRestic, Repository
 
 BARE, REPORTED = "restic alone", "restic through run"
+CURL, REQUESTS = "restic piped to a curl a line", "restic piped to a script with requests, once a second"
+_CURL = """
+"$@" --json | while read -r line; do
+    printf '[{"op": "replace", "path": "/bytes_restored", "value": %s}]' \\
+        "$(printf %s "$line" | sed -n 's/.*"bytes_restored":\\([0-9]*\\).*/\\1/p;t;s/.*/0/p')" |
+    curl -s -o /dev/null -X PATCH -H 'Content-Type: application/json-patch+json' -H "X-Auth-Token: $TOKEN" \\
+        --data-binary @- "$URL"
+done
+"""
+_REQUESTS = """
+import json, os, subprocess, sys, time, requests
+session, last = requests.Session(), 0.0
+session.trust_env = False
+session.headers.update({"X-Auth-Token": os.environ["TOKEN"], "Content-Type": "application/json-patch+json"})
+with subprocess.Popen([*sys.argv[1:], "--json"], stdout=subprocess.PIPE) as restic:
+    for line in restic.stdout:
+        if time.monotonic() - last > 1:
+            last, value = time.monotonic(), json.loads(line).get("bytes_restored", 0)
+            patch = [{"op": "replace", "path": "/bytes_restored", "value": value}]
+            session.patch(os.environ["URL"], data=json.dumps(patch))
+"""
+WALL_LIMIT, CPU_LIMIT = 1.01, 0.02
+"""Of restic alone, and of a core."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What is restored, and how many pairs of restores there are."""
+    """What is restored, and how many rounds there are."""
 
     files: int
     file_bytes: int
-    pairs: int
+    rounds: int
 
 
-LARGE = Size(files=50_000, file_bytes=20_000, pairs=10)
-SMALL = Size(files=100, file_bytes=20_000, pairs=2)
+LARGE = Size(files=50_000, file_bytes=20_000, rounds=7)
+SMALL = Size(files=100, file_bytes=20_000, rounds=2)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one restore took, with all of its processes."""
+    """What one restore took, with all of its processes, in seconds."""
 
     wall: float
     cpu: float
 
 
-def run(effort: Effort) -> bool:
-    """Measure and print; returns whether every record was true."""
+Round = dict[str, Cost]
+
+
+def run(effort: Effort) -> list[Goal]:
+    """Measure and print; raises UntrueError if a record of `run`'s is not true."""
     versions = [restic for restic in binaries() if restic.speaks_json]
     if not versions:
         print(f"{REPORTED} / {BARE}: restic 0.16 or later is {NOT_INSTALLED}")
-        return True
+        return _goals([])
     size = LARGE if effort is FULL else SMALL
     with tempfile.TemporaryDirectory(prefix="agent-reporter-benchmark-") as name:
         restic = versions[-1]
         repository = make_repository(Path(name), restic, files=size.files, file_bytes=size.file_bytes)
-        pairs, are_true = _pairs(Path(name), restic, repository, size.pairs)
-    _print(f"{restic}: {size.files:,} files, {repository.bytes / 1e9:g} GB", pairs)
-    print(f"records that are true: {'all' if are_true else 'NOT all'}")
-    return are_true
+        stage = Stage(Path(name) / "target", restic, repository)
+        stage.cost(BARE)  # the first one is not counted
+        rounds = []
+        for _ in range(size.rounds):
+            order = stage.contestants()
+            random.shuffle(order)
+            rounds.append({each: stage.cost(each) for each in order})
+    _print(f"{restic}: {size.files:,} files, {repository.bytes / 1e9:g} GB", rounds)
+    return _goals(rounds)
 
 
-def _pairs(
-    directory: Path, restic: RealRestic, repository: Repository, count: int
-) -> tuple[list[dict[str, Cost]], bool]:
-    """`count` pairs, after one restore that is not counted."""
-    target = directory / "target"
-    command = [restic.path, "restore", "latest", "--target", str(target)]
-    environment = repository.environment()
-    _cost(command, environment, target)
-    pairs, are_true = [], True
-    for _ in range(count):
-        order = [BARE, REPORTED]
-        random.shuffle(order)
-        pair = {}
-        for name in order:
-            if name == BARE:
-                pair[name] = _cost(command, environment, target)
-                continue
-            with control_plane() as server:
-                pair[name] = _cost(*_reported(command, environment, server), target)
+class Stage:
+    """What is restored, and where to."""
+
+    def __init__(self, target: Path, restic: RealRestic, repository: Repository) -> None:
+        self._target = target
+        self._command = [restic.path, "restore", "latest", "--target", str(target)]
+        self._repository = repository
+
+    def contestants(self) -> list[str]:
+        """Those that can be had here."""
+        peers = [CURL] if shutil.which("curl") else []
+        return [BARE, REPORTED, *peers, *([REQUESTS] if find_spec("requests") else [])]
+
+    def cost(self, name: str) -> Cost:
+        """Of one restore by the contestant called `name`."""
+        environment = self._repository.environment()
+        if name == BARE:
+            return _cost(self._command, environment, self._target)
+        with control_plane() as server:
+            if name == REPORTED:
+                cost = _cost(*_reported(self._command, environment, server), self._target)
                 known = server.document()
-                expected = ("completed", repository.bytes)
-                are_true = are_true and (known["state"], known["bytes_restored"]) == expected
-        pairs.append(pair)
-    return pairs, are_true
+                if (known["state"], known["bytes_restored"]) != ("completed", self._repository.bytes):
+                    raise UntrueError(f"the record of a restore of {self._repository.bytes} bytes is {known}")
+                return cost
+            script = ["sh", "-c", _CURL, "sh"] if name == CURL else [sys.executable, "-c", _REQUESTS]
+            variables = {"URL": server.restore_url, "TOKEN": TOKEN, "RESTIC_PROGRESS_FPS": "5"}
+            return _cost([*script, *self._command], environment | variables, self._target)
 
 
 def _reported(
@@ -121,18 +159,48 @@ def _cost(command: Sequence[str], environment: dict[str, str], target: Path) -> 
     return Cost(wall, cpu)
 
 
-def _print(title: str, pairs: Sequence[dict[str, Cost]]) -> None:
+def _ratio(rounds: Sequence[Round], name: str) -> float:
+    return median(each[name].wall / each[BARE].wall for each in rounds)
+
+
+def _added(rounds: Sequence[Round], name: str) -> float:
+    """Of a core, by the whole of what `name` runs."""
+    return median((each[name].cpu - each[BARE].cpu) / each[name].wall for each in rounds)
+
+
+def _goals(rounds: Sequence[Round]) -> list[Goal]:
+    wall, cpu = (_ratio(rounds, REPORTED), _added(rounds, REPORTED)) if rounds else (None, None)
+    return [
+        Goal(f"{REPORTED}, wall", BARE, wall, WALL_LIMIT),
+        Goal(f"{REPORTED}, CPU added", BARE, cpu, CPU_LIMIT, "of a core"),
+    ]
+
+
+def _print(title: str, rounds: Sequence[Round]) -> None:
     table = Table(title=title, title_justify="left")
-    for heading in ("restore", "wall, median", "CPU, median", "wall, ratios of the pairs"):
+    for heading in (
+        "restore",
+        "wall",
+        "CPU",
+        "wall, ratio",
+        "CPU added, of a core",
+        "wall, ratios of the rounds",
+    ):
         table.add_column(heading, justify="right" if table.columns else "left")
-    ratios = sorted(pair[REPORTED].wall / pair[BARE].wall for pair in pairs)
-    for name in (BARE, REPORTED):
-        wall, cpu = (median(getattr(pair[name], field) for pair in pairs) for field in ("wall", "cpu"))
-        shown = "" if name == BARE else " ".join(f"{ratio:.3f}" for ratio in ratios)
-        table.add_row(name, f"{wall:.2f} s", f"{cpu:.2f} s", shown)
+    for name in (BARE, REPORTED, CURL, REQUESTS):
+        if name not in rounds[0]:
+            table.add_row(name, NOT_INSTALLED)
+            continue
+        wall, cpu = (median(getattr(each[name], field) for each in rounds) for field in ("wall", "cpu"))
+        ratios = sorted(each[name].wall / each[BARE].wall for each in rounds)
+        table.add_row(
+            name,
+            f"{wall:.2f} s",
+            f"{cpu:.2f} s",
+            f"{_ratio(rounds, name):.3f}",
+            f"{_added(rounds, name):.3f}",
+            "" if name == BARE else " ".join(f"{ratio:.3f}" for ratio in ratios),
+        )
     console = Console()
-    console.width = max(console.width, 140)
+    console.width = max(console.width, 180)
     console.print(table)
-    added = median((pair[REPORTED].cpu - pair[BARE].cpu) / pair[REPORTED].wall for pair in pairs)
-    print(f"{REPORTED} / {BARE}: {median(ratios):.3f} in wall, median of {len(ratios)} pairs")
-    print(f"CPU added: {added:.1%} of a core, median")

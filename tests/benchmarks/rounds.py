@@ -56,8 +56,10 @@ class Row:
     name: str
     costs: Sequence[float]
 
-    def ratio_to(self, other: Row) -> float:
-        """How many times as dear as `other`; both have to be installed."""
+    def ratio_to(self, other: Row) -> float | None:
+        """How many times as dear as `other`; None if one of them is not installed."""
+        if not self.costs or not other.costs:
+            return None
         return median(one / two for one, two in zip(self.costs, other.costs, strict=True))
 
 
@@ -86,21 +88,13 @@ def print_rows(title: str, rows: Sequence[Row]) -> None:
         table.add_column(heading, justify="right")
     for row in rows:
         if row.costs:
-            ratio = f"{row.ratio_to(rows[0]):.1f}"
+            ratio = f"{row.ratio_to(rows[0]) or 0:.1f}"
             table.add_row(row.name, f"{median(row.costs):.0f}", f"{max(row.costs):.0f}", ratio)
         else:
             table.add_row(row.name, NOT_INSTALLED)
     console = Console()
     console.width = max(console.width, _MIN_WIDTH)
     console.print(table)
-
-
-def ratio_line(rows: Sequence[Row], one: str, other: str) -> str:
-    """How many times as dear `one` is as `other`, as a line to print."""
-    named = {row.name: row for row in rows}
-    dear, cheap = named[one], named[other]
-    ratio = f"{dear.ratio_to(cheap):.1f}" if dear.costs and cheap.costs else NOT_INSTALLED
-    return f"{one} / {other}: {ratio}"
 
 
 def _calls_in(seconds: float, run: Callable[[int], float]) -> int:
