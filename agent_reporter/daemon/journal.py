@@ -125,9 +125,10 @@ class Journal:
         return numbers
 
     def _disown(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with suppress(OSError):  # it is closed all the same, and its number may be another file's by now
+                os.close(lock)
 
     def _numbers(self) -> list[int]:
         names = (_NAME.fullmatch(name) for name in os.listdir(self._directory))  # noqa: PTH208 - names suffice

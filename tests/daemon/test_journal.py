@@ -618,6 +618,26 @@ async def test_a_disk_that_hangs_keeps_the_segment_and_the_lock_until_it_answers
     assert await asyncio.to_thread(replayed, tmp_path) == {"a": {"bytes": 1}, "b": {"bytes": 2}}
 
 
+async def test_a_journal_whose_files_do_not_close_well_ends_and_closes_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, closed = os.close, []
+
+    def fails_afterwards(descriptor: int) -> None:
+        close(descriptor)
+        closed.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal = await opened(tmp_path)
+    await journal.append("a", {"bytes": 1})
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", fails_afterwards)
+        await journal.close()
+        await journal.close()
+    assert len(closed) == len(set(closed)) == 2  # the segment and the lock
+    assert await asyncio.to_thread(replayed, tmp_path) == {"a": {"bytes": 1}}
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     with tiny_disk(tmp_path / "disk") as mounted:
