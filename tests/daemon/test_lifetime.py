@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from agent_reporter.daemon import liveness
 from agent_reporter.model.client import Client as Facts
 from agent_reporter.model.exchange import Exchange
 from agent_reporter.model.record import Record
@@ -15,6 +16,8 @@ from tests.builders import listening
 from tests.daemon.conftest import ME, client_of
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.daemon.conftest import Client, Daemons
 
 
@@ -84,8 +87,9 @@ async def test_a_restore_goes_on_while_one_of_its_processes_lives(daemons: Daemo
 
 
 async def test_a_result_that_comes_just_after_the_end_of_its_process_counts(
-    daemons: Daemons, client: Client
+    daemons: Daemons, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(liveness, "GRACE_SECONDS", 3_000.0)  # half a minute of real time, on a busy machine
     restore_id = daemons.rig.server.start_restore()
     async with daemons.running():
         engine = await sleeper()

@@ -30,16 +30,26 @@ async def way_out(settings: Settings) -> AsyncIterator[None]:
     assert settings.way_out is not None
     way = WayOut(settings)
     taken: list[asyncio.StreamWriter] = []
+    passing: set[asyncio.Task[None]] = set()
+    is_over = False
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if is_over:  # accepted just before the end
+            writer.transport.abort()
+            return
         taken.append(writer)
-        await way.pass_on(reader, writer)
+        passing.add(task := asyncio.create_task(way.pass_on(reader, writer)))
+        await asyncio.gather(task, return_exceptions=True)
 
     server = await asyncio.start_unix_server(take, settings.way_out)
     yield
+    is_over = True
     server.close()
     for writer in taken:
         writer.transport.abort()
+    for task in passing:
+        task.cancel()
+    await asyncio.gather(*passing, return_exceptions=True)
     settings.way_out.unlink()
 
 
