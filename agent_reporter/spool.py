@@ -121,7 +121,7 @@ class Spool:
             except (RestoreBusyError, SpoolError):
                 continue
             if entry.record is None:
-                entry.discard()
+                entry.release()
             else:
                 yield entry
 

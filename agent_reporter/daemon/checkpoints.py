@@ -64,7 +64,10 @@ class Checkpoints:
             await self._means.clock.sleep(CHECKPOINT_INTERVAL)
             looks += 1
             if self._left.journaled or looks % LOOKS_AT_SPOOL == 0:
-                await self._own_left_behind()
+                try:
+                    await self._own_left_behind()
+                except SpoolError as problem:
+                    _log.error("spool.unusable", problem=str(problem))
             if self._journal.wants_rotation:
                 await self.checkpoint()
 

@@ -54,7 +54,7 @@ class LeftBehind:
                 _log.error("daemon.not_resumed", restore_id=restore_id, problem=str(problem))
                 continue
             if restore_id in self._over:
-                entry.discard()  # it was delivered, and its file was just going
+                _discard(entry)  # it was delivered, and its file was just going
                 continue
             record = self._bring_together(entry)
             if record is None or record.destination != self._destination:
@@ -90,6 +90,14 @@ class LeftBehind:
             return
         del self.journaled[restore_id]
         _log.error("daemon.lines_set_aside", restore_id=restore_id, problem=problem, file=str(path))
+
+
+def _discard(entry: Entry) -> None:
+    try:
+        entry.discard()
+    except OSError as problem:  # it is found again at the next start, and the control plane has its result
+        _log.error("spool.clearing_failed", restore_id=entry.restore_id, problem=str(problem))
+        entry.release()
 
 
 def brought_together(kept: Record | None, changes: Mapping[str, Any]) -> Record | None:

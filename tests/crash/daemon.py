@@ -40,6 +40,10 @@ PATIENCE = 180.0
 """Seconds that something of a daemon may take on a machine that has much to do."""
 KILLED = 128 + signal.SIGKILL
 """How the tracer ends after a program that was killed."""
+MOST_REFUSALS = 60
+"""After so many one has looked at the disk, as the daemon's answer asks: it is mended while the daemon runs."""
+MEND_SECONDS = 10.0
+"""As long as nothing comes of a disk that is broken for good."""
 MOST_ENDS = 3
 TIDY_SECONDS = 20.0
 REFUSALS = 4
@@ -114,6 +118,7 @@ class Host:
         """The status of the answer: asked again until there is one that is none of trouble."""
         headers = {"X-Engine-Pid": str(os.getpid())}
         url = f"http://localhost/v2/{PROJECT}{path}"
+        refusals = 0
         async with asyncio.timeout(PATIENCE):
             while True:
                 if self._keeping is not None and self._keeping.done():
@@ -126,6 +131,9 @@ class Host:
                         await answer.read()
                         if answer.status < 500:
                             return answer.status
+                        refusals += 1
+                        if refusals == MOST_REFUSALS:
+                            self._stage.mend()
                 except (aiohttp.ClientError, OSError):
                     pass
                 await asyncio.sleep(0.05)
@@ -134,6 +142,16 @@ class Host:
         """PATCH a restore, as the script of the README does."""
         patch = [{"op": "replace", "path": f"/{name}", "value": value} for name, value in values.items()]
         return await self.call("PATCH", f"/restores/{restore_id}", patch)
+
+    async def until_final(self, *restores: str) -> None:
+        """Return once the records of `restores` have their results; somebody mends the disk if they do not come."""
+        server = self._stage.server
+        for within in (MEND_SECONDS, PATIENCE):
+            if await until(
+                lambda: all(server.document(each)["state"] in FINAL for each in restores), within=within
+            ):
+                break
+            self._stage.mend()
 
     async def _keep(self) -> None:
         while True:
@@ -190,11 +208,12 @@ class Daemon:
             if engine.status != 0 or engine.out:
                 found.append(other(f"the engine's own ending was touched: {engine.status} {engine.text}"))
             found += message_untruths("the engine", engine.text)
+            if spool_untruths(
+                notes / "spool"
+            ):  # the daemon took its result no more: flush can only if it does
+                stage.mend()
             found += await flush(stage.agent, environment=_of_engine(notes))
-            await until(
-                lambda: all(stage.server.document(each)["state"] in FINAL for each in (library, http)),
-                within=PATIENCE,
-            )
+            await host.until_final(library, http)
             files = len(list(notes.glob("file*")))
             found += record_untruths(stage.server, library, End("completed", "", files, files * BLOCK))
             found += record_untruths(stage.server, http, DONE)
@@ -248,13 +267,13 @@ class Resume:
         try:
             await host.start(traced=True)
             found = []
-            await until(lambda: stage.server.document(done)["state"] in FINAL, within=PATIENCE)
+            await host.until_final(done)
             if not await until(lambda: stage.server.document(running)["bytes_restored"] == 1000):
                 found.append(false("the restore that runs is not told as it was"))
             status = await result_told(host, running)
             if status not in {204, 409}:
                 found.append(lost(f"the restore that ran is not known any more: {status}"))
-            await until(lambda: stage.server.document(running)["state"] in FINAL, within=PATIENCE)
+            await host.until_final(running)
             for restore_id in (done, running):
                 found += record_untruths(stage.server, restore_id, DONE)
             return found + await host.end()

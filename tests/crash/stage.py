@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.crash.faults import Fault, Point
+from tests.crash.tracer import mark_of
 from tests.endtoend.agent import Agent, Ended, ended, make_agent
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ class Stage:
     def new_restore(self, letter: str, **how: Any) -> str:
         """Its id ends in `letter`, by which the tracer names its files."""
         return self.server.start_restore(restore_id=f"{str(uuid.uuid4())[:-1]}{letter}", **how)
+
+    def mend(self) -> None:
+        """End a fault that lasts: somebody has put a sound disk in, or freed some."""
+        mark_of(self._log).touch()
 
     @property
     def _log(self) -> Path:

@@ -7,6 +7,7 @@ own: it cannot name the second fsync of the program. Nor can it cut a write shor
 this does what strace does, with one count for the whole process. A child that the program starts is not traced.
 
 LOG gets a JSON line for each call: its name, what it was made on, how many such there were, and whether it was hit.
+A fault that lasts does so until there is a file LOG.mended.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Tracer:
         if point is None or not point.fault.fits(call, on):
             return False
         if self.has_hit:
-            return point.fault.lasts
+            return point.fault.lasts and not mark_of(Path(self.log.name)).exists()
         return (call.name, on, nth) == (point.call, point.on, point.nth)
 
     def _harm(self, thread: int, pending: Pending, fault: Fault) -> None:
@@ -180,6 +181,11 @@ class Tracer:
                 return memory.read(PATH_BYTES).split(b"\0")[0].decode("utf-8", "replace")
         except (OSError, OverflowError):
             return ""
+
+
+def mark_of(log: Path) -> Path:
+    """The file whose being there ends a fault that lasts."""
+    return log.with_suffix(".mended")
 
 
 def generic(name: str) -> str:

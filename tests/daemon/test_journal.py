@@ -15,15 +15,15 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_reporter.daemon import journal as journal_module
-from agent_reporter.daemon.journal import Files, Journal
-from agent_reporter.daemon.journal_lines import HEADER
+from agent_reporter.daemon.journal import READINGS, Files, Journal
+from agent_reporter.daemon.journal_lines import HEADER, lines_of
 from agent_reporter.durable import sync_directory
 from agent_reporter.errors import SpoolError
 from agent_reporter.spool import Spool
@@ -432,6 +432,34 @@ async def test_a_segment_that_cannot_be_read_is_not_deleted(
     await journal.forget(await journal.rotate())
     await journal.close()
     assert [path.read_bytes() for path in (tmp_path / "aside").iterdir()] == [content]
+
+
+@pytest.mark.parametrize("failures", range(READINGS))
+@pytest.mark.parametrize("read", range(4))
+async def test_a_segment_that_fails_to_be_read_is_read_again_from_where_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, read: int
+) -> None:
+    lines = [("a", {"bytes": number}) for number in range(3)]
+    await appended(tmp_path, *lines)
+    left = [failures]
+
+    def failing(file: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, line in enumerate(lines_of(file)):
+            if number == read and left[0]:
+                break
+            yield line
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(journal_module, "lines_of", failing)
+    journal = Journal(tmp_path)
+    assert await asyncio.to_thread(journal.replay) == merged(lines)
+    await journal.start()
+    await journal.forget(await journal.rotate())
+    await journal.close()
+    assert not (tmp_path / "aside").exists()
+    assert segments(tmp_path) == []
 
 
 async def test_no_segment_goes_before_an_older_one(tmp_path: Path) -> None:

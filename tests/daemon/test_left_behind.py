@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,8 +28,6 @@ from tests.builders import DESTINATION, a_record, a_report, a_result, listening
 from tests.model.strategies import exchanges, reports, unhurried
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from agent_reporter.model.report import Report
     from tests.daemon.conftest import Client, Daemons
 
@@ -235,6 +235,23 @@ def test_a_restore_that_is_over_goes_though_its_file_is_left(spool: Spool) -> No
     keep(spool, of_daemon(a_report("r-1")))
     assert owned(spool, {"r-1": {"bytes_restored": 5, OVER: True}})[1] == {}
     assert list(spool.directory.glob("r-1.*")) == []
+
+
+def test_a_file_that_cannot_be_deleted_stops_nobody_else_and_is_free(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(spool, of_daemon(a_report("over")))
+    good = of_daemon(a_report("running"))
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with listening() as heard, monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        _, found = owned(spool, {"over": {OVER: True}, "running": lines(good)})
+    assert found == {"running": good}
+    assert [event["restore_id"] for event in heard.named("spool.clearing_failed")] == ["over"]
+    spool.open("over").release()
 
 
 def test_a_file_that_cannot_be_read_does_not_cost_what_the_lines_have(spool: Spool) -> None:

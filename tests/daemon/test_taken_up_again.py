@@ -14,11 +14,13 @@ from agent_reporter.daemon.journal import Journal
 from agent_reporter.daemon.journaled import OVER
 from agent_reporter.daemon.left_behind import LeftBehind
 from agent_reporter.daemon.peers import Peer
+from agent_reporter.errors import SpoolError
 from agent_reporter.model.client import Client as Facts
 from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState
 from agent_reporter.spool import Spool
+from tests.builders import listening
 from tests.daemon.conftest import ME, client_of
 
 if TYPE_CHECKING:
@@ -70,6 +72,26 @@ async def told(client: Client, restore_id: str, **values: Any) -> int:
     while (answer := await client.tell(restore_id, {"X-Engine-Pid": ME}, **values)).status == 503:
         assert answer.headers["Retry-After"]
     return answer.status
+
+
+async def test_a_spool_that_cannot_be_looked_through_is_looked_through_again(
+    daemons: Daemons, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore_id = daemons.rig.server.start_restore()
+    await journal(daemons, running(daemons, restore_id, processes.own_identity()))
+    with listening() as heard:
+        async with busy_at_the_start(daemons, restore_id), asyncio.timeout(30):
+            with monkeypatch.context() as patched:
+                patched.setattr(Spool, "listing", _fail)
+                while len(heard.named("spool.unusable")) < 2:
+                    await daemons.rig.clock.sleep(10)
+            while not (await client.call("GET", "/restores")).document["restores"]:
+                await daemons.rig.clock.sleep(10)
+    assert heard.named("reporter.loop_failed") == []
+
+
+def _fail(spool: Spool) -> None:
+    raise SpoolError(f"the spool {spool.directory} cannot be read")
 
 
 async def test_a_restore_that_was_busy_at_the_start_is_gone_on_with(daemons: Daemons, client: Client) -> None:
