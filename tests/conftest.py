@@ -34,7 +34,11 @@ def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in the background with SIGINT ignored, and all that it starts inherits that."""
+    """A shell starts what runs in the background with SIGINT ignored, and all that it starts inherits that.
+
+    What events need is loaded here, as a reporter and the daemon load it: in a loop it would block.
+    """
+    logs.load()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from agent_reporter import settings as module
 from agent_reporter.errors import ConfigurationError
@@ -14,9 +14,9 @@ from agent_reporter.model.backoff import Backoff
 from agent_reporter.model.dialect import Dialect, PathSpelling, Progress
 from agent_reporter.model.patch import Spelling
 from agent_reporter.model.record import Destination
-from agent_reporter.settings import Settings, WhenRefused
+from agent_reporter.settings import Settings, WhenRefused, described, kinds
 
-SECONDS = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+SECONDS = [name for name, kind in kinds().items() if kind is float]
 URLS = ["endpoint", "identity_endpoint"]
 IDENTITY = {"identity_username": "jo", "identity_api_key_file": "/key"}
 
@@ -126,8 +126,49 @@ def test_a_path_with_a_nul_in_it_is_none(name: str) -> None:
 
 def test_what_was_loaded_cannot_be_changed() -> None:
     settings = Settings.load()
-    with pytest.raises(ValidationError):
-        settings.project_id = "another"
+    with pytest.raises(FrozenInstanceError):
+        settings.project_id = "another"  # type: ignore[misc]  # that it raises is the point
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"spool_dir": "/spool"}, {"retry_cap": "60"}, {"progress": "auto"}, {"agent_id": 5}, {"socket": None}],
+)
+def test_what_is_made_by_hand_of_another_type_is_refused_with_its_name(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigurationError, match=f"settings: {name}: has to be .*Settings.load takes text"):
+        Settings(**wrong)
+
+
+def test_what_is_made_by_hand_and_does_not_go_together_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"settings: endpoint: http://10\.0\.0\.1 is http"):
+        Settings(endpoint="http://10.0.0.1")
+    with pytest.raises(ConfigurationError, match="settings: retry_cap"):
+        replace(Settings(), retry_cap=1.0)
+
+
+def test_what_was_given_is_known_from_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENT_REPORTER_CONCURRENCY", "20")
+    settings = Settings.load(file_with(tmp_path, "max_errors = 2"), log_level="warning")
+    assert settings.given == {"concurrency", "max_errors", "log_level"}
+    assert Settings.load().given == {"concurrency"}
+
+
+def test_settings_are_the_same_in_another_process(tmp_path: Path) -> None:
+    path = os.fsdecode(b"/run/\xff/\xc3\xa9")
+    chosen = {
+        "progress": "final_only",
+        "token_file": path,
+        "allow_http": True,
+        "retry_cap": 90,
+        "agent_id": "h",
+    }
+    settings = Settings.load(file_with(tmp_path, 'when_refused = "stop"'), **chosen)
+    again = Settings.from_json(settings.to_json())
+    assert (again, again.given) == (settings, settings.given)
+    assert [type(getattr(again, name)) for name in kinds()] == [
+        type(getattr(settings, name)) for name in kinds()
+    ]
 
 
 # --- what is refused --------------------------------------------------------------------------------------
@@ -312,4 +353,4 @@ def test_settings_become_what_other_parts_take() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    assert [each.name for each in described() if not each.metadata["description"]] == []

@@ -140,18 +140,18 @@ def test_a_token_file_comes_before_a_credential_before_a_password_before_an_api_
         "identity_username": "jo",
         "identity_api_key_file": "/key",
     }
-    session = HttpSession(Settings(**everything))
-    assert isinstance(choose_source(Settings(**everything), session), TokenFile)
+    session = HttpSession(Settings.load(**everything))
+    assert isinstance(choose_source(Settings.load(**everything), session), TokenFile)
     del everything["token_file"]
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
-    assert isinstance(choose_source(Settings(**everything), session), AgentPassword)
+    assert isinstance(choose_source(Settings.load(**everything), session), AgentPassword)
     secret(credentials, "s3cret", CREDENTIAL)
-    source = choose_source(Settings(**everything), session)
+    source = choose_source(Settings.load(**everything), session)
     assert isinstance(source, TokenFile)
     assert source.path == credentials / CREDENTIAL
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     del everything["agent_password_file"]
-    assert isinstance(choose_source(Settings(**everything), session), IdentityApiKey)
+    assert isinstance(choose_source(Settings.load(**everything), session), IdentityApiKey)
 
 
 async def test_nothing_to_sign_in_with_is_said_before_anything_else(tmp_path: Path) -> None:

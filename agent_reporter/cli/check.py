@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ async def _check_ways(settings: Settings) -> list[bool]:
         alone = f"there is none at {settings.socket}, each process delivers by itself"
         return [_line("daemon", ok=alone), *await _check_control_plane(settings)]
     try:
-        async with connect(settings.model_copy(update={"daemon": DaemonUse.ALWAYS})) as daemon:
+        async with connect(replace(settings, daemon=DaemonUse.ALWAYS)) as daemon:
             restores = await ask_for_list(daemon)
     except AgentReporterError as problem:
         why = await in_thread("socket", partial(why_no_daemon, settings.socket, problem))

@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent_reporter.cli.options import add_settings, load_settings
+from agent_reporter.cli.options import add_settings, given_settings
+from agent_reporter.cli.settings_aside import load_aside
 from agent_reporter.clock import SystemClock
 from agent_reporter.daemon.notify import Notifier, inherited_sockets
 from agent_reporter.daemon.service import Service
@@ -50,9 +52,8 @@ async def _serve(settings: Settings, args: argparse.Namespace) -> None:
 
 def _load(args: argparse.Namespace) -> Settings:
     """The settings of `args`; a service says more than a command, unless it is told otherwise."""
-    settings = load_settings(args)
-    is_set = "log_level" in settings.model_fields_set
-    return settings if is_set else settings.model_copy(update={"log_level": "info"})
+    settings = load_aside(args.config, given_settings(args))
+    return settings if "log_level" in settings.given else replace(settings, log_level="info")
 
 
 def _load_again(args: argparse.Namespace) -> Settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent_reporter.settings import Settings
+from agent_reporter.settings import Settings, described
 
 if TYPE_CHECKING:
     import argparse
@@ -19,27 +19,28 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "settings", "also AGENT_REPORTER_NAME in the environment, or name = value in the settings file"
     )
     group.add_argument("--config", type=Path, metavar="FILE", help="settings file, in TOML")
-    for name, field in Settings.model_fields.items():
-        options: dict[str, Any] = {"dest": _PREFIX + name, "default": None, "help": _help(field.description)}
-        if field.annotation is bool:
+    for each in described():
+        help_ = each.metadata["description"].replace("%", "%%")
+        options: dict[str, Any] = {"dest": _PREFIX + each.name, "default": None, "help": help_}
+        if isinstance(each.default, bool):
             options["action"] = "store_true"
         else:
-            options["metavar"] = name.rpartition("_")[2].upper()
-        group.add_argument("--" + name.replace("_", "-"), **options)
+            options["metavar"] = each.name.rpartition("_")[2].upper()
+        group.add_argument("--" + each.name.replace("_", "-"), **options)
 
 
 def load_settings(args: argparse.Namespace) -> Settings:
     """The settings that `args` and the other sources give; raises ConfigurationError."""
-    given = {
+    return Settings.load(args.config, **given_settings(args))
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, object]:
+    """The settings among `args`."""
+    return {
         name.removeprefix(_PREFIX): value
         for name, value in vars(args).items()
         if name.startswith(_PREFIX) and value is not None
     }
-    return Settings.load(args.config, **given)
-
-
-def _help(description: str | None) -> str:
-    return (description or "").replace("%", "%%")
 
 
 def seconds(text: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import grp
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def next_try(restore: dict[str, Any], now: datetime) -> str:
 async def _ask(settings: Settings, known: Collection[str]) -> Told:
     from agent_reporter.control_plane.connection import connect  # noqa: PLC0415 - not without a daemon
 
-    always = settings.model_copy(update={"daemon": DaemonUse.ALWAYS})
+    always = replace(settings, daemon=DaemonUse.ALWAYS)
     _ = always.destination  # the paths have the project in them
     async with connect(always) as daemon:
         restores = await ask_for_list(daemon)

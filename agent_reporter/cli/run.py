@@ -271,7 +271,7 @@ class Run:
 
     def _log_level(self) -> str:
         """Piped, stderr is the engine's, byte for byte, unless somebody asks for more."""
-        if self._has_bar or "log_level" in self._settings.model_fields_set:
+        if self._has_bar or "log_level" in self._settings.given:
             return self._settings.log_level
         return "error"
 

@@ -6,6 +6,7 @@ Where there is the daemon, it is asked first: it tells the engine, also while th
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import tenacity
@@ -74,7 +75,7 @@ async def _request_stop(settings: Settings, restore_id: str, timeout: float) -> 
         if not (control_plane.is_daemon and answer.status == 404):
             return await _say(control_plane, restore_id, answer)
     unknown = f"restore {restore_id}: the daemon does not know it"
-    alone = settings.model_copy(update={"daemon": DaemonUse.NEVER})
+    alone = replace(settings, daemon=DaemonUse.NEVER)
     try:
         print(f"{unknown}; asking {alone.destination}")
         async with connect_directly(alone) as control_plane:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent_reporter.settings import Settings
@@ -38,6 +39,6 @@ NEEDS_RESTART = frozenset(
 
 def merged(running: Settings, loaded: Settings) -> tuple[Settings, list[str]]:
     """The settings to go on with, and the names of those that were changed in vain."""
-    kept = {name: getattr(running, name) for name in NEEDS_RESTART}
+    kept: dict[str, Any] = {name: getattr(running, name) for name in NEEDS_RESTART}
     in_vain = sorted(name for name, value in kept.items() if value != getattr(loaded, name))
-    return loaded.model_copy(update=kept), in_vain
+    return replace(loaded, **kept), in_vain

@@ -109,7 +109,7 @@ async def _daemon() -> None:
     async def nothing(_word: str, _restore_id: str) -> dict[str, object]:
         return {}
 
-    service = Service(Settings(), Settings, SystemClock(), Notifier.from_environment({}, 0), [])
+    service = Service(Settings.load(), Settings.load, SystemClock(), Notifier.from_environment({}, 0), [])
     running = asyncio.create_task(service.run())
     await service.ready.wait()
     await _obey(nothing)
@@ -118,7 +118,7 @@ async def _daemon() -> None:
 
 
 def main(mode: str) -> None:
-    settings = Settings()
+    settings = Settings.load()
     configure(settings.log_level, settings.log_format)
     says_all = settings.log_level == "debug"
     if says_all:  # all that the libraries have to say, too

@@ -28,7 +28,7 @@ def reporter(daemons: Daemons, tmp_path: Path, **changes: object) -> Reporter:
         "daemon": DaemonUse.ALWAYS,
         "drain_timeout": 3_000.0,
     }
-    return Reporter(Settings(**(plain | changes)), clock=daemons.rig.clock)  # type: ignore[arg-type]  # validated
+    return Reporter(Settings(**(plain | changes)), clock=daemons.rig.clock)  # type: ignore[arg-type]  # checked when made
 
 
 @asynccontextmanager

@@ -145,7 +145,7 @@ class Rig:
             "request_timeout": REQUEST_TIMEOUT,
             "drain_timeout": 3_000.0,
         }
-        return Settings(**(plain | changes))  # type: ignore[arg-type]  # validated by pydantic
+        return Settings(**(plain | changes))  # type: ignore[arg-type]  # checked when it is made
 
     def reporter(self, *, takes_over: bool = True, **changes: object) -> Reporter:
         return Reporter(self.settings(**changes), clock=self.clock, takes_over=takes_over)

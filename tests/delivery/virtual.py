@@ -244,7 +244,7 @@ class Scene:
         self.engine = Engine(first, is_live)
         self.plane = plane or Plane({"state": "start_requested"})
         self.means = Means(
-            SETTINGS.model_copy(update=settings),
+            replace(SETTINGS, **settings),
             self.clock,
             cast("ControlPlane", self.plane),
             asyncio.Semaphore(1),

@@ -57,7 +57,7 @@ def test_a_fleet_that_renews_its_tokens_together_is_found(monkeypatch: pytest.Mo
 
 
 def test_a_fleet_that_waits_too_long_is_found() -> None:
-    patient = SETTINGS.model_copy(update={"retry_after_cap": 300.0})
+    patient = replace(SETTINGS, retry_after_cap=300.0)
     assert play(LONG_RETRY_AFTER, AGENTS, patient)[0].misses == ["time to drain"]
 
 
@@ -70,7 +70,7 @@ def test_a_fleet_that_retries_without_a_wait_is_found(monkeypatch: pytest.Monkey
         return max(0.0, retry_at - now)
 
     monkeypatch.setattr(pacing, "pause", pause)
-    hasty = SETTINGS.model_copy(update={"retry_base": 0.2})
+    hasty = replace(SETTINGS, retry_base=0.2)
     scenario = NAMES["503 with Retry-After: 0 for 3 minutes"]
     assert "load in the outage" in play(scenario, AGENTS, hasty)[0].misses
 

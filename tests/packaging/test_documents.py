@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent_reporter.cli.main import COMMANDS
-from agent_reporter.settings import Settings
+from agent_reporter.settings import described
 
 pytest.importorskip("shtab", reason="shtab is not installed")
 GENERATOR = Path(__file__).parents[2] / "packaging" / "documents.py"
@@ -49,10 +49,10 @@ def test_a_page_has_each_option_of_its_command(made: Path, command: str) -> None
 
 
 def test_what_a_setting_means_is_on_the_page(made: Path) -> None:
-    for name, field in Settings.model_fields.items():
-        option = name.replace("_", "-")
+    for setting in described():
+        option = setting.name.replace("_", "-")
         assert f"--{option}" in page(made, "agent-reporter-run")
-        assert (field.description or "")[:20] in page(made, "agent-reporter-run")
+        assert setting.metadata["description"][:20] in page(made, "agent-reporter-run")
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="there is no man")

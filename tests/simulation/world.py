@@ -7,7 +7,7 @@ import contextvars
 import hashlib
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -261,7 +261,7 @@ class World:
             "when_refused": WhenRefused(chosen["when_refused"]),
             signs_in: Path(TOKEN_FILE),
         }
-        return _common_settings().model_copy(update=changes)
+        return replace(_common_settings(), **changes)
 
     def _is_last_life(self) -> bool:
         """Whether nothing is left to happen but that all is delivered."""

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -278,7 +278,7 @@ class World:
     def _settings(self) -> Settings:
         plan = self.plan
         secret = {"agent_password_file" if plan.signs_in else "token_file": self._secret()}
-        changes = {
+        changes: dict[str, Any] = {
             "spool_dir": self._spool,
             "report_interval": plan.report_interval,
             "retry_cap": plan.retry_cap,
@@ -287,7 +287,7 @@ class World:
             "agent_id": AGENT if plan.has_agent or plan.signs_in else None,
             **secret,
         }
-        return _common_settings().model_copy(update=changes)
+        return replace(_common_settings(), **changes)
 
     def _secret(self, text: str = "") -> Path:
         """The file with the process's token or password; with `text` in it from now on."""
