@@ -6,14 +6,22 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent_reporter.cli import settings_aside as module
-from agent_reporter.cli.settings_aside import load_aside
+from agent_reporter.cli.settings_aside import Reading
 from agent_reporter.errors import ConfigurationError
 from agent_reporter.settings import Settings
 from tests.endtoend.agent import Agent, make_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def load_aside(file: Path | None, overrides: Mapping[str, object]) -> Settings:
+    return Reading(file, overrides).result()
 
 
 def test_they_are_those_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,13 @@ import signal
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from agent_reporter.cli.options import add_settings, given_settings
-from agent_reporter.cli.settings_aside import load_aside
+from agent_reporter.cli.settings_aside import Reading
 from agent_reporter.clock import SystemClock
 from agent_reporter.daemon.notify import Notifier, inherited_sockets
-from agent_reporter.daemon.service import Service
 from agent_reporter.log_output import configure
 from agent_reporter.logs import load
 
@@ -32,14 +32,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, and return 0."""
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would bring it: nothing is drawn here
+    reading = Reading(args.config, given_settings(args))
     load()
-    settings = _load(args)
-    configure(settings.log_level, settings.log_format)
-    asyncio.run(_serve(settings, args))
+    import_module("agent_reporter.daemon.service")  # while the settings are read
+    asyncio.run(_serve(_configured(reading), args))
     return 0
 
 
 async def _serve(settings: Settings, args: argparse.Namespace) -> None:
+    from agent_reporter.daemon.service import Service  # noqa: PLC0415 - not before the settings are being read
+
     inherited = inherited_sockets(os.environ, os.getpid())
     notifier = Notifier.from_environment(os.environ, os.getpid())
     service = Service(settings, partial(_load_again, args), SystemClock(), notifier, inherited)
@@ -50,13 +52,14 @@ async def _serve(settings: Settings, args: argparse.Namespace) -> None:
     await service.run()
 
 
-def _load(args: argparse.Namespace) -> Settings:
-    """The settings of `args`; a service says more than a command, unless it is told otherwise."""
-    settings = load_aside(args.config, given_settings(args))
-    return settings if "log_level" in settings.given else replace(settings, log_level="info")
-
-
 def _load_again(args: argparse.Namespace) -> Settings:
-    settings = _load(args)
+    return _configured(Reading(args.config, given_settings(args)))
+
+
+def _configured(reading: Reading) -> Settings:
+    """The settings, by which events are said from now on; a service says more, if not told otherwise."""
+    settings = reading.result()
+    if "log_level" not in settings.given:
+        settings = replace(settings, log_level="info")
     configure(settings.log_level, settings.log_format)
     return settings

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,34 +19,42 @@ if TYPE_CHECKING:
 _PROGRAM = "import sys; sys.path[:] = {}; from agent_reporter.cli.settings_aside import main; main()"
 
 
-def load_aside(file: Path | None, overrides: Mapping[str, object]) -> Settings:
-    """What `Settings.load` gives. It blocks, for about as long as Python takes to start.
+class Reading:
+    """What `Settings.load` gives, read by another process from now on, while this one does something else."""
 
-    Raises ConfigurationError as that does, and if no process can be started.
-    """
-    asked = json.dumps({"file": None if file is None else os.fspath(file), "overrides": overrides})
-    # Isolated, and with our path: it imports what we would, and nothing else.
-    command = [sys.executable, "-I", "-c", _PROGRAM.format(sys.path)]
-    try:
-        reading = subprocess.run(  # noqa: S603 - this Python, and no shell
-            command, input=asked, capture_output=True, text=True, check=False
-        )
-    except OSError as problem:
-        raise ConfigurationError(f"settings: the process to read them cannot be started: {problem}") from None
-    try:
-        answer = json.loads(reading.stdout)
-    except ValueError:
-        said = reading.stderr.strip()[-500:]
-        raise ConfigurationError(
-            f"settings: the process to read them ended with {reading.returncode}: {said}"
-        ) from None
-    if "problem" in answer:
-        raise ConfigurationError(answer["problem"])
-    return Settings.from_json(answer["settings"])
+    def __init__(self, file: Path | None, overrides: Mapping[str, object]) -> None:
+        """Raises ConfigurationError if no process can be started."""
+        self._asked = json.dumps({"file": None if file is None else os.fspath(file), "overrides": overrides})
+        # Isolated, and with our path: it imports what we would, and nothing else.
+        command = [sys.executable, "-I", "-c", _PROGRAM.format(sys.path)]
+        pipe = subprocess.PIPE
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
+                command, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            )
+        except OSError as problem:
+            raise ConfigurationError(
+                f"settings: the process to read them cannot be started: {problem}"
+            ) from None
+
+    def result(self) -> Settings:
+        """The settings, once they are read; raises ConfigurationError as `Settings.load` does."""
+        with self._process as process:
+            answered, said = process.communicate(self._asked)
+        try:
+            answer = json.loads(answered)
+        except ValueError:
+            raise ConfigurationError(
+                f"settings: the process to read them ended with {process.returncode}: {said.strip()[-500:]}"
+            ) from None
+        if "problem" in answer:
+            raise ConfigurationError(answer["problem"])
+        return Settings.from_json(answer["settings"])
 
 
 def main() -> None:
     """The process that reads: what is asked comes on stdin, and the answer goes to stdout."""
+    import_module("agent_reporter.setting_sources")  # before it is asked, as the other is busy, too
     asked = json.load(sys.stdin)
     file = None if asked["file"] is None else Path(asked["file"])
     try:

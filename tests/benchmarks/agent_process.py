@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tests.benchmarks.goals import UntrueError
@@ -16,7 +17,6 @@ from tests.benchmarks.lean_server import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from tests.benchmarks.lean_server import LeanServer
 
@@ -51,7 +51,7 @@ class Daemon:
     wall: float
     """Seconds that it took until then."""
     cpu: float
-    """As above, of all of its threads."""
+    """As above, of all of its threads, and of the processes that it has started and waited for."""
 
 
 @contextmanager
@@ -80,7 +80,8 @@ def daemon(
         try:
             while b"READY=1" not in _notice(notices, process):
                 pass
-            yield Daemon(process.pid, time.perf_counter() - begun, cpu_of(process.pid))
+            wall = time.perf_counter() - begun
+            yield Daemon(process.pid, wall, cpu_of(process.pid) + _cpu_of_children(process.pid))
             process.terminate()
             if status := process.wait(END_SECONDS):
                 raise UntrueError(f"the daemon ended with status {status}")
@@ -108,6 +109,12 @@ def begin_restore(socket_path: Path, restore_id: str) -> None:
 def cpu_of(pid: int) -> float:
     """Seconds of CPU that all threads of a process have used: the clock that clock_getcpuclockid(3) names."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def _cpu_of_children(pid: int) -> float:
+    """Seconds of CPU that those children of a process have used which it has waited for: proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def _notice(notices: socket.socket, process: subprocess.Popen[bytes]) -> bytes:

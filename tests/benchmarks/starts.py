@@ -57,11 +57,11 @@ _DELIVERS = (
     "agent_reporter.stop",
     "agent_reporter.takeover",
 )
-_RUN = (*_NEVER, *_NOR, *_SERVES, *_ADAPTERS, "rich")
+_RUN = (*_NEVER, *_NOR, *_SERVES, *_ADAPTERS, "rich.")
 UNUSED = {
     RUN: _RUN,
     DELEGATED: _RUN,
-    DAEMON: (*_NEVER, *_NOR, "agent_reporter.engines", "agent_reporter.reporter", "rich"),
+    DAEMON: (*_NEVER, *_NOR, "agent_reporter.engines", "agent_reporter.reporter", "rich."),
     STATUS: (*_NEVER, *_NOR, *_SERVES, *_DELIVERS, "agent_reporter.engines", "agent_reporter.reporter"),
 }
 """What the names of modules begin with that a command does not use."""

@@ -33,6 +33,7 @@ ME = {"X-Engine-Pid": str(os.getpid()), "X-Total-Bytes": "1000", "X-Total-Files"
 AS_ANOTHER_USER = """
 import os, sys
 import aiohttp, rich.console, rich.table, rich.text
+from agent_reporter import setting_sources
 from agent_reporter.cli import check, main, status, stop
 from agent_reporter.control_plane import connection
 os.setgroups([])
