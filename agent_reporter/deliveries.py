@@ -56,6 +56,7 @@ class Deliveries:
         self._spool = spool
         self._clock = means.clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self._forget_task = self._tasks.discard  # bound once, and not for each task
         self.watcher = StopWatcher(means, self._stoppable)
         self.spawn("stop", self.watcher.run)
 
@@ -152,7 +153,7 @@ class Deliveries:
         """Run a loop of ours beside the others."""
         task = asyncio.create_task(self._supervise(name, run), name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget_task)
 
     async def first_of(self, seconds: float, moments: Iterable[Moment]) -> None:
         """Return once all `moments` have happened, or after `seconds`."""

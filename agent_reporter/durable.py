@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -73,8 +70,10 @@ class Reserve:
     Its blocks are allocated beforehand, so that writing into it needs no space.
     """
 
+    __slots__ = ("_text", "size")
+
     def __init__(self, path: Path, size: int) -> None:
-        self._path = path
+        self._text = os.fspath(path)
         self.size = size
         """Bytes."""
         with suppress(OSError):  # a full disk already, or a file system without reservations: go without
@@ -88,6 +87,11 @@ class Reserve:
                 raise
             finally:
                 os.close(descriptor)
+
+    @property
+    def _path(self) -> Path:
+        """Made anew each time: a path takes four times what its text takes, and a reserve lives long."""
+        return Path(self._text)
 
     def spend(self, content: bytes, target: Path) -> None:
         """Make `content` the content of `target` out of the reserve; raises OSError if that fails too."""

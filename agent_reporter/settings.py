@@ -11,7 +11,7 @@ import os
 from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
@@ -293,7 +293,7 @@ class Settings:
         given = frozenset(values.pop("given"))
         return cls(**{name: _made(kinds()[name], value) for name, value in values.items()}, given=given)
 
-    @property
+    @cached_property
     def destination(self) -> Destination:
         """The control plane and project; raises ConfigurationError if they are not set.
 

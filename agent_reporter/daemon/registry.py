@@ -89,6 +89,7 @@ class Registry:
         """What only the journal has of restores that another daemon left, and nobody has gone on with yet."""
         self._registering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._liveness = Liveness(means, self._lose)
+        self._on_stop, self._on_end = self._tell_stop, self._forget  # bound once, and not for each restore
 
     def start(self) -> None:
         """Begin to follow engines, and to keep the journal short."""
@@ -176,8 +177,8 @@ class Registry:
         restore = LocalRestore(
             record.report,
             record.client or Client(ROOT),
-            on_stop=self._tell_stop,
-            on_end=self._forget,
+            on_stop=self._on_stop,
+            on_end=self._on_end,
         )
         restore.last_heard = self._clock.monotonic()
         keeper = JournaledKeeper(entry, record, self._clock, self._journal, self._means.writes)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 class LocalRestore:
     """The newest truth of one restore, as its engine states it to the daemon."""
 
+    __slots__ = (
+        *("_on_end", "_on_stop", "client", "end_is_told", "ending", "last_heard", "listeners", "report"),
+        *("restore_id", "stop_asked_at"),
+    )
+
     def __init__(
         self,
         report: Report,
