@@ -86,8 +86,9 @@ if not TYPE_CHECKING:  # a checker knows the names above, and that there are no 
     def __getattr__(name: str) -> object:
         if name not in _HOME_OF:
             raise AttributeError(f"module 'agent_reporter' has no attribute {name!r}")
-        if name == "Reporter":  # an engine's loop is not to wait for it later
+        if name in {"Reporter", "Settings"}:  # an engine's loop is not to wait for these later
             import_module("agent_reporter.logs").load()
+            import_module("agent_reporter.setting_sources")
         return getattr(import_module(_HOME_OF[name]), name)
 
     def __dir__() -> list[str]:

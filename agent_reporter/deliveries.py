@@ -70,7 +70,11 @@ class Deliveries:
             if delivery.over.has_happened:
                 self.dialect = _remember(self.dialect, delivery.exchange)
                 self.open.pop(source.restore_id, None)
-                await keeper.settle_at_last()
+                try:
+                    await keeper.settle_at_last()
+                finally:
+                    if not keeper.is_settled:
+                        await keeper.release()
 
         self.open[source.restore_id] = Open(delivery, keeper)
         self.spawn(f"deliver {source.restore_id}", run)

@@ -114,6 +114,11 @@ class Keeper:
             is_clear = await self._clear_up("spool-bury", self._entry, self._entry.bury)
         self._unsettled = None if is_clear else (report, ending)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to clear up of a delivery that is over."""
+        return self._unsettled is None
+
     async def settle_at_last(self) -> None:
         """Do what `settle` could not, as soon as the disk lets us."""
         while self._unsettled is not None:

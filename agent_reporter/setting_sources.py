@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import MISSING
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,28 +23,24 @@ from agent_reporter.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import dataclasses
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 _file: ContextVar[Path | None] = ContextVar("settings_file", default=None)
 
 
 def read(
-    described: Sequence[dataclasses.Field[Any]],
-    kinds: Mapping[str, Any],
+    declared: tuple[tuple[dataclasses.Field[Any], Any], ...],
     file: Path | None,
     overrides: Mapping[str, object],
 ) -> tuple[dict[str, Any], frozenset[str]]:
     """The value of each setting, and the names of those that are not the default.
 
-    `overrides` are stronger than the environment, and that is stronger than `file`. The metadata of a field
-    are what pydantic takes of one, and `before` and `after`: functions that check or change a value before
-    and after it is made what `kinds` says, and raise ValueError. Raises ConfigurationError, which names all
-    that is wrong.
+    `declared` are fields and their types. The metadata of a field are what pydantic takes of one, and
+    `before` and `after`: functions that check or change a value before and after it is made that type, and
+    raise ValueError. `overrides` are stronger than the environment, and that is stronger than `file`. Raises
+    ConfigurationError, which names all that is wrong.
     """
-    declared: dict[str, Any] = {
-        each.name: (_checked(each, kinds[each.name]), _declared(each)) for each in described
-    }
-    model: type[_Sources] = create_model("Settings", __base__=_Sources, **declared)
+    model = _model(declared)
     before = _file.set(file)
     try:
         found = model(**overrides)
@@ -53,7 +50,13 @@ def read(
         raise ConfigurationError(f"{file}: cannot be read as TOML: {problem}") from None
     finally:
         _file.reset(before)
-    return {each.name: getattr(found, each.name) for each in described}, frozenset(found.model_fields_set)
+    return {each.name: getattr(found, each.name) for each, _ in declared}, frozenset(found.model_fields_set)
+
+
+@cache
+def _model(declared: tuple[tuple[dataclasses.Field[Any], Any], ...]) -> type[_Sources]:
+    fields: dict[str, Any] = {each.name: (_checked(each, kind), _declared(each)) for each, kind in declared}
+    return create_model("Settings", __base__=_Sources, **fields)
 
 
 class _Sources(BaseSettings):

@@ -247,6 +247,11 @@ class Settings:
             if not isinstance(value, kind) and not (kind is float and isinstance(value, int)):
                 wanted = getattr(kind, "__name__", str(kind))
                 raise ConfigurationError(f"settings: {name}: has to be {wanted}. Settings.load takes text.")
+        try:
+            for name in ("endpoint", "identity_endpoint"):
+                _is_base_url(getattr(self, name))
+        except ValueError as problem:  # before anything quotes it: there may be a password in it
+            raise ConfigurationError(f"settings: {name}: {problem}") from None
         for wrong in self._inconsistencies():
             raise ConfigurationError(f"settings: {wrong}")
 
@@ -278,7 +283,8 @@ class Settings:
 
         if file is not None and not file.is_file():
             raise ConfigurationError(f"{file}: no such file. Name the settings file with --config.")
-        values, given = setting_sources.read(described(), kinds(), file or _system_file(), overrides)
+        declared = tuple((each, kinds()[each.name]) for each in described())
+        values, given = setting_sources.read(declared, file or _system_file(), overrides)
         return cls(**values, given=given)
 
     def to_json(self) -> str:

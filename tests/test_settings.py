@@ -147,6 +147,15 @@ def test_what_is_made_by_hand_and_does_not_go_together_is_refused() -> None:
         replace(Settings(), retry_cap=1.0)
 
 
+@pytest.mark.parametrize("url", ["http://jo:s3cret@host", "https://jo:s3cret@host", "http://[::1"])
+@pytest.mark.parametrize("name", URLS)
+def test_a_url_that_is_none_is_not_quoted_though_settings_are_made_by_hand(name: str, url: str) -> None:
+    identity = {"identity_username": "jo", "identity_api_key_file": Path("/key")}
+    with pytest.raises(ConfigurationError, match=f"settings: {name}: ") as caught:
+        Settings(**{"identity_endpoint": "https://identity", **identity, name: url})  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+
+
 def test_what_was_given_is_known_from_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_REPORTER_CONCURRENCY", "20")
     settings = Settings.load(file_with(tmp_path, "max_errors = 2"), log_level="warning")

@@ -60,6 +60,32 @@ def test_a_process_that_cannot_be_started_or_dies_is_said(
         load_aside(None, {})
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        r"\xff",
+        "[]",
+        "5",
+        "{}",
+        '{"settings": "{}"}',
+        '{"settings": "[]"}',
+        '{"settings": "{\\\\"given\\\\": [], \\\\"new\\\\": 1}"}',
+    ],
+)
+def test_an_answer_that_is_none_of_this_version_is_an_error_in_words(
+    monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    program = f"import sys; sys.stdout.buffer.write(b'{answer}') # {{}}"
+    monkeypatch.setattr(module, "_PROGRAM", program.replace("{", "{{").replace("}", "}}"))
+    with pytest.raises(ConfigurationError, match=r"the process to read them ended with 0: .*another version"):
+        load_aside(None, {})
+
+
+def test_what_else_is_printed_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PROGRAM", "print('a greeting of this host'); " + module._PROGRAM)
+    assert load_aside(None, {"agent_id": "h"}).agent_id == "h"
+
+
 def test_nothing_is_imported_from_the_directory_in_which_the_daemon_is_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

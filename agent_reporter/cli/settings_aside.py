@@ -25,12 +25,13 @@ class Reading:
     def __init__(self, file: Path | None, overrides: Mapping[str, object]) -> None:
         """Raises ConfigurationError if no process can be started."""
         self._asked = json.dumps({"file": None if file is None else os.fspath(file), "overrides": overrides})
-        # Isolated, and with our path: it imports what we would, and nothing else.
-        command = [sys.executable, "-I", "-c", _PROGRAM.format(sys.path)]
+        # With our path, and not that of the directory it is started in: it imports what we would.
+        options = ["-I" if sys.flags.isolated else "-P", *(["-B"] if sys.dont_write_bytecode else [])]
+        command = [sys.executable, *options, "-c", _PROGRAM.format(sys.path)]
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
-                command, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+                command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace"
             )
         except OSError as problem:
             raise ConfigurationError(
@@ -42,14 +43,16 @@ class Reading:
         with self._process as process:
             answered, said = process.communicate(self._asked)
         try:
-            answer = json.loads(answered)
-        except ValueError:
+            answer = json.loads(answered.rpartition("\n")[2])  # before it, there may be what nobody asked for
+            if "problem" in answer:
+                raise ConfigurationError(answer["problem"])
+            return Settings.from_json(answer["settings"])
+        except (ValueError, TypeError, LookupError) as problem:
+            why = said.strip()[-500:] or f"{problem!r:.200}"
             raise ConfigurationError(
-                f"settings: the process to read them ended with {process.returncode}: {said.strip()[-500:]}"
+                f"settings: the process to read them ended with {process.returncode}: {why}. If another "
+                "version is installed by now than the one that runs, start it again."
             ) from None
-        if "problem" in answer:
-            raise ConfigurationError(answer["problem"])
-        return Settings.from_json(answer["settings"])
 
 
 def main() -> None:
@@ -61,4 +64,4 @@ def main() -> None:
         answer = {"settings": Settings.load(file, **asked["overrides"]).to_json()}
     except ConfigurationError as problem:
         answer = {"problem": str(problem)}
-    json.dump(answer, sys.stdout)
+    print("\n", json.dumps(answer), sep="", end="")

@@ -40,7 +40,7 @@ class Checkpoints:
         replayed = await in_thread("journal-replay", self._journal.replay)
         await self._journal.start()
         self._left = LeftBehind(self._spool, self._means.settings.destination, replayed)
-        self._registry.left = self._left.journaled
+        self._registry.left = self._left
         await self._own_left_behind()
         await self.checkpoint()
 
@@ -54,7 +54,7 @@ class Checkpoints:
             _log.error("spool.write_failed", problem=str(problem), hint="the journal stays as it is")
             return
         results = await asyncio.gather(*map(_checkpoint, self._registry.all()))
-        if all(results):
+        if all(results) and self._registry.is_settled and not self._left.over:
             await self._journal.forget(number)
 
     async def checkpoint_again_and_again(self) -> None:
@@ -63,7 +63,7 @@ class Checkpoints:
         while True:
             await self._means.clock.sleep(CHECKPOINT_INTERVAL)
             looks += 1
-            if self._left.journaled or looks % LOOKS_AT_SPOOL == 0:
+            if self._left.journaled or self._left.over or looks % LOOKS_AT_SPOOL == 0:
                 try:
                     await self._own_left_behind()
                 except SpoolError as problem:

@@ -35,7 +35,13 @@ class LeftBehind:
             restore_id: changes for restore_id, changes in journaled.items() if not changes.get(OVER)
         }
         """What the journal alone has of restores that could not be owned yet."""
-        self._over = journaled.keys() - self.journaled.keys()
+        self.over = set(journaled.keys() - self.journaled.keys())
+        """Restores that the journal alone says are over: their files are going, or are there still."""
+
+    def taken(self, restore_id: str) -> None:
+        """Somebody goes on with it."""
+        self.journaled.pop(restore_id, None)
+        self.over.discard(restore_id)
 
     def own(self) -> list[tuple[Entry, Record]]:
         """Own all that can be owned; each is whole in its file then, and its lines are not needed."""
@@ -44,6 +50,7 @@ class LeftBehind:
             for listed in self._spool.listing()
             if not listed.dead and listed.record is not None and listed.record.client is not None
         }
+        self.over.intersection_update(of_daemon)
         found = []
         for restore_id in sorted(of_daemon | self.journaled.keys()):
             try:
@@ -53,15 +60,15 @@ class LeftBehind:
             except SpoolError as problem:
                 _log.error("daemon.not_resumed", restore_id=restore_id, problem=str(problem))
                 continue
-            if restore_id in self._over:
-                _discard(entry)  # it was delivered, and its file was just going
+            if restore_id in self.over:
+                if _discard(entry):
+                    self.over.discard(restore_id)
                 continue
             record = self._bring_together(entry)
             if record is None or record.destination != self._destination:
                 entry.release()
             else:
                 found.append((entry, record))
-        self._over = set()
         return found
 
     def _bring_together(self, entry: Entry) -> Record | None:
@@ -92,12 +99,15 @@ class LeftBehind:
         _log.error("daemon.lines_set_aside", restore_id=restore_id, problem=problem, file=str(path))
 
 
-def _discard(entry: Entry) -> None:
+def _discard(entry: Entry) -> bool:
+    """Whether the file is gone of what was delivered. Else it is not to be taken for one without an end."""
     try:
         entry.discard()
-    except OSError as problem:  # it is found again at the next start, and the control plane has its result
+    except OSError as problem:
         _log.error("spool.clearing_failed", restore_id=entry.restore_id, problem=str(problem))
         entry.release()
+        return False
+    return True
 
 
 def brought_together(kept: Record | None, changes: Mapping[str, Any]) -> Record | None:

@@ -7,6 +7,7 @@ scenarios.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,10 @@ MAX_SENTENCE = 300
 MAX_RECORDS = 10_000
 """Records of a list that are looked at: as many as `max_errors` can be. The count is exact in any case."""
 
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})"
+)
+"""RFC 3339, and seconds may be lacking."""
 STATES = tuple(state.value for state in RestoreState if state is not RestoreState.START_REQUESTED)
 """What an engine can say of its restore."""
 
@@ -99,14 +104,12 @@ class _Operation:
         return self._refuse(place, f"has to be one of {', '.join(STATES)}", None)
 
     def time(self, value: object, place: str) -> datetime | None:
-        if not isinstance(value, str):
-            return self._refuse(place, "has to be a time in RFC 3339", None)
+        if not isinstance(value, str) or not _TIME.fullmatch(value):
+            return self._refuse(place, "has to be a time in RFC 3339, with a zone", None)
         try:
             moment = datetime.fromisoformat(value.upper())
         except ValueError:
-            return self._refuse(place, "has to be a time in RFC 3339", None)
-        if moment.tzinfo is None:
-            return self._refuse(place, "has to be a time with a zone", None)
+            return self._refuse(place, "is no time that there is", None)
         try:
             return moment.astimezone(UTC)
         except OverflowError:  # an hour before or after all years

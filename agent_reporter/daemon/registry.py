@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from agent_reporter import processes
 from agent_reporter.daemon.events import ENDS, STOP_REQUEST
 from agent_reporter.daemon.journaled import JournaledKeeper
-from agent_reporter.daemon.left_behind import brought_together
+from agent_reporter.daemon.left_behind import LeftBehind, brought_together
 from agent_reporter.daemon.liveness import GRACE_AFTER_START_SECONDS, GRACE_SECONDS, Liveness
 from agent_reporter.daemon.peers import ROOT
 from agent_reporter.daemon.refusals import RefusedError
@@ -39,7 +39,6 @@ from agent_reporter.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from agent_reporter.daemon.events import Events
     from agent_reporter.daemon.journal import Journal
@@ -85,8 +84,8 @@ class Registry:
         self._open: dict[str, Local] = {}
         self._past: OrderedDict[str, Local] = OrderedDict()
         self._past_bytes = 0
-        self.left: dict[str, dict[str, Any]] = {}
-        """What only the journal has of restores that another daemon left, and nobody has gone on with yet."""
+        self.left = LeftBehind(spool, means.settings.destination, {})
+        """Restores that another daemon left, and nobody has gone on with yet."""
         self._registering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._liveness = Liveness(means, self._lose)
         self._on_stop, self._on_end = self._tell_stop, self._forget  # bound once, and not for each restore
@@ -147,6 +146,11 @@ class Registry:
     def find(self, restore_id: str) -> Local | None:
         """A restore that is open here, or was until lately."""
         return self._open.get(restore_id) or self._past.get(restore_id)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no file is left of a restore that is over, so that no line is needed that says so."""
+        return all(local.keeper.is_settled for local in self._past.values())
 
     def all(self) -> list[Local]:
         """The restores that are open, in the order in which they came."""
@@ -213,12 +217,12 @@ class Registry:
         except SpoolError as problem:
             raise RefusedError(503, str(problem), retry_after=5) from None
         try:
-            kept = brought_together(entry.record, self.left.get(restore_id, {}))
+            kept = brought_together(entry.record, self.left.journaled.get(restore_id, {}))
             record = self._record(restore_id, kept, peer)
         except (RefusedError, MalformedError) as problem:
             await in_thread("spool-release", entry.release)
             raise problem if isinstance(problem, RefusedError) else RefusedError(503, str(problem)) from None
-        self.left.pop(restore_id, None)
+        self.left.taken(restore_id)
         return self.begin(entry, record)
 
     def _refuse_too_many(self, peer: Peer) -> None:

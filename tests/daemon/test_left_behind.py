@@ -62,7 +62,10 @@ def kept(spool: Spool) -> dict[str, Record | None]:
 
 def owned(spool: Spool, journaled: dict[str, dict[str, Any]]) -> tuple[LeftBehind, dict[str, Record]]:
     """What is owned of all that is left; it is let go again."""
-    left = LeftBehind(spool, DESTINATION, journaled)
+    return again(spool, LeftBehind(spool, DESTINATION, journaled))
+
+
+def again(spool: Spool, left: LeftBehind) -> tuple[LeftBehind, dict[str, Record]]:
     found = left.own()
     for entry, record in found:
         assert (entry.restore_id, entry.record) == (record.report.restore_id, record)
@@ -248,10 +251,28 @@ def test_a_file_that_cannot_be_deleted_stops_nobody_else_and_is_free(
 
     with listening() as heard, monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", fail)
-        _, found = owned(spool, {"over": {OVER: True}, "running": lines(good)})
-    assert found == {"running": good}
+        left, found = owned(spool, {"over": {OVER: True}, "running": lines(good)})
+    assert (found, left.over) == ({"running": good}, {"over"})
     assert [event["restore_id"] for event in heard.named("spool.clearing_failed")] == ["over"]
-    spool.open("over").release()
+    left, found = again(spool, left)
+    assert (found, left.over, set(kept(spool))) == ({"running": good}, set(), {"running"})
+
+
+def test_a_restore_that_is_over_and_looked_at_by_somebody_is_still_over_afterwards(spool: Spool) -> None:
+    keep(spool, of_daemon(a_report("over")))
+    busy = spool.open("over")
+    left, found = owned(spool, {"over": {OVER: True}})
+    assert (found, left.over) == ({}, {"over"})
+    busy.release()
+    left, found = again(spool, left)
+    assert (found, left.over, kept(spool)) == ({}, set(), {})
+
+
+def test_a_restore_that_somebody_goes_on_with_is_not_over(spool: Spool) -> None:
+    keep(spool, of_daemon(a_report("over")))
+    left = LeftBehind(spool, DESTINATION, {"over": {OVER: True}})
+    left.taken("over")
+    assert again(spool, left)[1].keys() == {"over"}
 
 
 def test_a_file_that_cannot_be_read_does_not_cost_what_the_lines_have(spool: Spool) -> None:

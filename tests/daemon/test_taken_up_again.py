@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from agent_reporter.model.client import Client as Facts
 from agent_reporter.model.record import Record
 from agent_reporter.model.report import Report
 from agent_reporter.model.state import RestoreState
-from agent_reporter.spool import Spool
+from agent_reporter.spool import Entry, Spool
 from tests.builders import listening
 from tests.daemon.conftest import ME, client_of
 
@@ -100,6 +101,25 @@ async def test_a_restore_that_was_busy_at_the_start_is_gone_on_with(daemons: Dae
     async with busy_at_the_start(daemons, restore_id), asyncio.timeout(30):
         while not (await client.call("GET", "/restores")).document["restores"]:
             await daemons.rig.clock.sleep(10)
+
+
+async def test_a_file_that_could_not_be_deleted_goes_at_the_next_start_though_its_engine_lives(
+    daemons: Daemons, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore_id = daemons.rig.server.start_restore()
+    await keep(daemons, running(daemons, restore_id, processes.own_identity()))
+    with monkeypatch.context() as patched, listening() as heard:
+        patched.setattr(Entry, "discard", _fail_to_delete)
+        async with daemons.running():
+            assert (await client.tell(restore_id, {"X-Engine-Pid": ME}, state="completed")).status == 204
+            while not heard.named("spool.clearing_failed"):
+                await daemons.rig.clock.sleep(1)
+    async with daemons.running():
+        assert await asyncio.to_thread(daemons.rig.spool.listing) == []
+
+
+def _fail_to_delete(entry: Entry) -> None:
+    raise OSError(errno.EIO, "Input/output error", entry.restore_id)
 
 
 async def test_a_result_in_the_journal_is_not_undone_by_a_call_that_finds_an_older_file(

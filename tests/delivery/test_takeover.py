@@ -245,8 +245,8 @@ from agent_reporter import Reporter, Settings
 
 async def main():
     endpoint, project, agent, token_file, spool, restore_id = sys.argv[1:]
-    settings = Settings(endpoint=endpoint, project_id=project, agent_id=agent, token_file=token_file,
-                        spool_dir=spool, report_interval=0.05)
+    settings = Settings.load(endpoint=endpoint, project_id=project, agent_id=agent, token_file=token_file,
+                             spool_dir=spool, report_interval=0.05)
     async with Reporter(settings) as reporter, reporter.restore(restore_id) as job:
         job.start()
         job.progress(bytes_restored=700)
