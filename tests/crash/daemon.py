@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from agent_reporter import processes
 from agent_reporter.daemon.journal_lines import HEADER, decode, encode
 from agent_reporter.reference.server import PROJECT
 from tests.crash.run import DONE, flush, replaced
@@ -34,6 +36,8 @@ from tests.daemon.host_plan import Way
 from tests.endtoend.agent import Agent, Ended, ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_reporter.reference import ReferenceServer
 
 PATIENCE = 180.0
@@ -53,7 +57,10 @@ SETTINGS = {"daemon": "always", "drain_timeout": "30", "log_level": "warning"}
 
 
 class Host:
-    """A host whose daemon is started again when it ends. The first one may be the one that is hit."""
+    """A host whose daemon is started again when it ends. The first one may be the one that is hit.
+
+    What is told by HTTP is of an engine that lives until the end.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -61,6 +68,7 @@ class Host:
         self.socket = self._directory / "api.sock"
         self.ends: list[Ended] = []
         """How daemons ended by themselves or by the fault."""
+        self._engine = subprocess.Popen(["sleep", "infinity"])
         self._process: asyncio.subprocess.Process | None = None
         self._is_traced = True
         self._keeping: asyncio.Task[None] | None = None
@@ -87,6 +95,7 @@ class Host:
     async def end(self) -> list[Untruth]:
         """SIGTERM; returns what is not as it is to be after that, or once another has tidied up after this one."""
         came = await self._ended()
+        self._end_engine()
         if (came.status == KILLED and self._stage.is_killed) or self._left():
             await self.start(traced=False)
             await until(lambda: not self._left(), within=TIDY_SECONDS)
@@ -110,13 +119,28 @@ class Host:
             return await ended(self._process)
 
     def leave(self) -> None:
+        self._end_engine()
         if self._keeping is not None:
             self._keeping.cancel()
         shutil.rmtree(self._directory)
 
+    def _end_engine(self) -> None:
+        self._engine.kill()
+        self._engine.wait()
+
+    @property
+    def engine(self) -> list[str]:
+        """What records say of the engine's process, in JSON with spaces and without."""
+        identity = processes.identity(self._engine.pid)
+        assert identity is not None
+        document = {"pid": identity.pid, "start_ticks": identity.start_ticks}
+        return [
+            json.dumps(document, separators=separators)[1:-1] for separators in [(", ", ": "), (",", ":")]
+        ]
+
     async def call(self, method: str, path: str, body: Any = None) -> int:
         """The status of the answer: asked again until there is one that is none of trouble."""
-        headers = {"X-Engine-Pid": str(os.getpid())}
+        headers = {"X-Engine-Pid": str(self._engine.pid)}
         url = f"http://localhost/v2/{PROJECT}{path}"
         refusals = 0
         async with asyncio.timeout(PATIENCE):
@@ -144,14 +168,16 @@ class Host:
         return await self.call("PATCH", f"/restores/{restore_id}", patch)
 
     async def until_final(self, *restores: str) -> None:
-        """Return once the records of `restores` have their results; somebody mends the disk if they do not come."""
+        """Return once the records of `restores` have their results."""
         server = self._stage.server
-        for within in (MEND_SECONDS, PATIENCE):
-            if await until(
-                lambda: all(server.document(each)["state"] in FINAL for each in restores), within=within
-            ):
-                break
-            self._stage.mend()
+        await self.becomes(lambda: all(server.document(each)["state"] in FINAL for each in restores))
+
+    async def becomes(self, is_so: Callable[[], bool]) -> bool:
+        """Whether something becomes so; somebody mends the disk if it does not."""
+        if await until(is_so, within=MEND_SECONDS):
+            return True
+        self._stage.mend()
+        return await until(is_so, within=PATIENCE)
 
     async def _keep(self) -> None:
         while True:
@@ -242,6 +268,7 @@ class Resume:
     def __init__(self) -> None:
         self._template: Path
         self._names: list[str]
+        self._engine: list[str]
 
     async def prepare(self, directory: Path, server: ReferenceServer) -> None:
         stage = Stage(directory, server, None, self.settings)
@@ -254,6 +281,7 @@ class Resume:
             for restore_id in (done, running):
                 await host.tell(restore_id, state="in_progress", bytes_restored=1000)
             await result_told(host, done)
+            self._engine = host.engine
             await host.kill()
         finally:
             host.leave()
@@ -262,13 +290,14 @@ class Resume:
     async def play(self, stage: Stage) -> list[Untruth]:
         done, running = stage.new_restore("a"), stage.new_restore("b")
         names = dict(zip(self._names, [done, running], strict=True))
-        copy_renamed(self._template, stage.agent.spool, names, lambda content: _renamed(content, names))
         host = Host(stage)
+        changes = names | dict(zip(self._engine, host.engine, strict=True))
+        copy_renamed(self._template, stage.agent.spool, names, lambda content: _renamed(content, changes))
         try:
             await host.start(traced=True)
             found = []
             await host.until_final(done)
-            if not await until(lambda: stage.server.document(running)["bytes_restored"] == 1000):
+            if not await host.becomes(lambda: stage.server.document(running)["bytes_restored"] == 1000):
                 found.append(false("the restore that runs is not told as it was"))
             status = await result_told(host, running)
             if status not in {204, 409}:
