@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -70,14 +73,16 @@ class Reserve:
     Its blocks are allocated beforehand, so that writing into it needs no space.
     """
 
-    __slots__ = ("_text", "size")
+    __slots__ = ("_directory", "_name", "size")
 
-    def __init__(self, path: Path, size: int) -> None:
-        self._text = os.fspath(path)
+    def __init__(self, directory: Path, name: str, size: int) -> None:
+        self._directory = directory
+        self._name = name
         self.size = size
         """Bytes."""
         with suppress(OSError):  # a full disk already, or a file system without reservations: go without
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            path = self._path
             descriptor = os.open(path, flags, PRIVATE_FILE)
             try:
                 os.posix_fallocate(descriptor, 0, size)
@@ -90,8 +95,8 @@ class Reserve:
 
     @property
     def _path(self) -> Path:
-        """Made anew each time: a path takes four times what its text takes, and a reserve lives long."""
-        return Path(self._text)
+        """Made anew each time: a path takes six times what its name takes, and a reserve lives long."""
+        return self._directory / self._name
 
     def spend(self, content: bytes, target: Path) -> None:
         """Make `content` the content of `target` out of the reserve; raises OSError if that fails too."""

@@ -175,7 +175,7 @@ class Spool:
         return self.directory / f"{restore_id}.lock"
 
     def _reserve_path(self, restore_id: str) -> Path:
-        return self.directory / f".{restore_id}.reserve"
+        return self.directory / _reserve_name(restore_id)
 
     def _look(self, path: Path, restore_id: str, *, dead: bool) -> Listed | None:
         try:
@@ -281,7 +281,7 @@ class Entry:
         self._lock: int | None = lock
         self._is_delivered = False
         self._mutex = threading.Lock()
-        self._reserve = Reserve(spool._reserve_path(restore_id), RESERVE_BYTES)  # noqa: SLF001 - as above
+        self._reserve = Reserve(spool.directory, _reserve_name(restore_id), RESERVE_BYTES)
 
     # Made anew each time: a path takes a quarter of a kilobyte, and an entry lives as long as its restore.
 
@@ -359,6 +359,10 @@ class Entry:
             self._lock_path.unlink()
         with suppress(OSError):  # it is closed all the same
             os.close(lock)
+
+
+def _reserve_name(restore_id: str) -> str:
+    return f".{restore_id}.reserve"
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

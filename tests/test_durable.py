@@ -166,7 +166,7 @@ def test_a_writer_killed_between_the_sync_and_the_rename_leaves_the_old_content(
 
 
 def test_a_reserve_writes_a_file_on_a_full_disk(disk: Path) -> None:
-    reserve = Reserve(disk / ".reserve", 64 * 1024)
+    reserve = Reserve(disk, ".reserve", 64 * 1024)
     replace_file(disk / "a", b"old")
     fill(disk)
     with pytest.raises(OSError, match="No space left"):
@@ -182,16 +182,16 @@ def test_the_reserve_of_a_process_before_is_kept_where_no_new_one_can_be_had(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    Reserve(tmp_path / ".reserve", 4096)
+    Reserve(tmp_path, ".reserve", 4096)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    Reserve(tmp_path / ".reserve", 4096).spend(b"x" * 4096, tmp_path / "a")
+    Reserve(tmp_path, ".reserve", 4096).spend(b"x" * 4096, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"x" * 4096
 
 
 def test_a_reserve_is_synced_before_it_takes_its_name_and_the_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
     calls = recorded(monkeypatch)
     reserve.spend(b"content", tmp_path / "a")
     assert calls == [
@@ -204,7 +204,7 @@ def test_a_reserve_is_synced_before_it_takes_its_name_and_the_directory_after(
 
 
 def test_a_reserve_can_be_spent_only_once(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
     reserve.spend(b"one", tmp_path / "a")
     with pytest.raises(OSError, match="no reserve"):
         reserve.spend(b"two", tmp_path / "a")
@@ -212,7 +212,7 @@ def test_a_reserve_can_be_spent_only_once(tmp_path: Path) -> None:
 
 
 def test_a_reserve_is_not_spent_on_more_than_it_holds(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
     with pytest.raises(OSError, match="no reserve for 4097 bytes"):
         reserve.spend(b"x" * 4097, tmp_path / "a")
     reserve.spend(b"x" * 4096, tmp_path / "a")
@@ -220,7 +220,7 @@ def test_a_reserve_is_not_spent_on_more_than_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_reserve_that_is_not_enough_is_a_full_disk(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
     with pytest.raises(OSError, match="no reserve for 5000 bytes") as raised:
         reserve.spend(b"x" * 5000, tmp_path / "a")
     assert raised.value.errno == errno.ENOSPC
@@ -229,18 +229,18 @@ def test_a_reserve_that_is_not_enough_is_a_full_disk(tmp_path: Path) -> None:
 def test_a_link_in_the_place_of_a_reserve_is_not_written_through(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"untouched")
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
     (tmp_path / ".reserve").unlink()
     (tmp_path / ".reserve").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic links"):
         reserve.spend(b"content", tmp_path / "a")
-    Reserve(tmp_path / ".reserve", 4096)
+    Reserve(tmp_path, ".reserve", 4096)
     assert victim.read_bytes() == b"untouched"
     assert not (tmp_path / "a").exists()
 
 
 def test_a_reserve_that_was_given_back_takes_no_space_and_cannot_be_spent(disk: Path) -> None:
-    reserve = Reserve(disk / ".reserve", 64 * 1024)
+    reserve = Reserve(disk, ".reserve", 64 * 1024)
     used = os.statvfs(disk).f_bfree
     reserve.release()
     reserve.release()
@@ -253,7 +253,7 @@ def test_a_reserve_that_was_given_back_takes_no_space_and_cannot_be_spent(disk: 
 def test_a_disk_without_room_for_a_reserve_is_gone_without(disk: Path) -> None:
     ballast = fill(disk)
     os.truncate(ballast, ballast.stat().st_size - 8 * 4096)
-    reserve = Reserve(disk / ".reserve", 64 * 1024)
+    reserve = Reserve(disk, ".reserve", 64 * 1024)
     assert names(disk) == ["ballast"]
     with pytest.raises(OSError, match="no reserve"):
         reserve.spend(b"x", disk / "a")
@@ -263,7 +263,7 @@ def test_a_disk_without_room_for_a_reserve_is_gone_without(disk: Path) -> None:
 def test_a_reserve_whose_write_fails_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reserve = Reserve(tmp_path / ".reserve", 4096)
+    reserve = Reserve(tmp_path, ".reserve", 4096)
 
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "the disk is broken")
