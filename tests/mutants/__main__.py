@@ -1,6 +1,6 @@
 """Mistakes made on purpose, and how many of them the tests find: `python -m tests.mutants [ROOM...]`.
 
-Needs `pip install -e '.[mutants]'`. The exit status is 1 if a module is under its target.
+Needs `pip install -e '.[mutants]'`. The exit status is 1 if a room is under its target.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import shutil
 import sys
 import time
 from collections import Counter
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.mutants.rooms import ROOMS
 from tests.mutants.working import KILLED, NOT_TRIED, ROOT, Mutant, mutants, prepare, try_again, try_all
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TARGET = 0.95
 HEAD = (
@@ -47,16 +52,15 @@ def main() -> int:
         prepare(room, directory)
         try_all(directory, args.jobs)
         try_again(room, directory)
-    found = [mutant for room in rooms for mutant in mutants(args.directory / room.name)]
-    is_good = show(found)
+    is_good = show({room.name: list(mutants(args.directory / room.name)) for room in rooms})
     print(f"{time.monotonic() - begun:.0f} seconds")
     return 0 if is_good else 1
 
 
-def show(found: list[Mutant]) -> bool:
-    """Print what was found; returns whether every module reaches the target."""
+def show(rooms: Mapping[str, list[Mutant]]) -> bool:
+    """Print what was found, by module and room; returns whether every room reaches the target."""
     console = Console(width=132, highlight=False)
-    for mutant in found:
+    for mutant in chain(*rooms.values()):
         if mutant.verdict not in {KILLED, NOT_TRIED}:
             console.print(f"{mutant.name}: {mutant.reason or mutant.verdict}", markup=False, soft_wrap=True)
             console.print(f"    - {mutant.was}\n    + {mutant.becomes}", markup=False, soft_wrap=True)
@@ -64,13 +68,14 @@ def show(found: list[Mutant]) -> bool:
         title=HEAD,
         caption=f"score: killed of those that were tried and are not equivalent; at least {TARGET:.0%}",
     )
-    for name in ("module", "mutants", "killed", "survived", "equivalent", "not tried", "score"):
-        table.add_column(name, justify="left" if name == "module" else "right", no_wrap=True)
-    modules = sorted({mutant.module for mutant in found})
-    good = [
-        _row(table, module, [mutant for mutant in found if mutant.module == module]) for module in modules
-    ]
-    _row(table, "all", found)
+    for name in ("module or room", "mutants", "killed", "survived", "equivalent", "not tried", "score"):
+        table.add_column(name, justify="left" if name == "module or room" else "right", no_wrap=True)
+    good = []
+    for room, found in rooms.items():
+        for module in sorted({mutant.module for mutant in found}):
+            _row(table, module, [mutant for mutant in found if mutant.module == module])
+        good.append(_row(table, f"all of {room}", found))
+        table.add_section()
     console.print(table)
     return bool(good) and all(good)
 
@@ -82,7 +87,7 @@ def _row(table: Table, name: str, found: list[Mutant]) -> bool:
     survived = len(found) - killed - equivalent - not_tried
     cells = (len(found), killed, survived, equivalent, not_tried, f"{score:.1%}")
     table.add_row(name, *map(str, cells))
-    return score >= TARGET and not not_tried
+    return bool(found) and score >= TARGET and not not_tried
 
 
 if __name__ == "__main__":

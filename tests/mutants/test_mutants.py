@@ -111,18 +111,21 @@ def test_what_the_second_rank_found_counts(directory: Path) -> None:
     assert [each.verdict for each in mutants(directory)] == [KILLED, KILLED, NOT_TRIED]
 
 
-def test_a_module_under_its_target_or_not_tried_to_the_end_is_said_and_fails(
+def test_a_room_under_its_target_or_not_tried_to_the_end_is_said_and_fails(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     half, survivor, untried = mutants(directory)
-    assert not command.show([half, survivor])
+    assert not command.show({"room": [half, survivor]})
     assert "whole = count // 3" in capsys.readouterr().out
-    assert not command.show([half, untried])
-    assert command.show([half])
+    assert not command.show({"room": [half, untried]})
+    assert command.show({"room": [half]})
     assert "100.0%" in capsys.readouterr().out
+    assert not command.show({"room": [half], "another": [survivor]})
+    assert command.show({"room": [half] * 19 + [survivor]})
     survivor.reason = "it is the same"
-    assert command.show([half, survivor])
-    assert not command.show([])
+    assert command.show({"room": [half, survivor]})
+    assert not command.show({"room": [half], "another": []})
+    assert not command.show({})
 
 
 def test_the_copy_has_the_tree_and_how_to_mutate_it(tmp_path: Path) -> None:
