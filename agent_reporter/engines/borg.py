@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.engines.adapter import Begun, EngineError, Progress, Stream
@@ -124,11 +125,11 @@ def _sub_command(words: Sequence[str]) -> int | None:
 
 
 def _loud(words: Sequence[str]) -> Iterator[str]:
-    """`words`, with each option that silences warnings taken back: the last one counts."""
+    """`words`, with each option that silences warnings taken back, if it is not yet: the last one counts."""
     options = len(before_dashes(words))
-    for index, word in enumerate(words):
+    for index, (word, following) in enumerate(pairwise([*words, ""])):
         yield word
-        if index < options and _means(word, *_QUIET):
+        if index < options and _means(word, *_QUIET) and following != "--warning":
             yield "--warning"
 
 

@@ -42,7 +42,7 @@ def error_pattern(pattern: str) -> re.Pattern[str]:
             parsed = _parser.parse(pattern)
         is_endless = _repeats_a_choice(parsed)
         degree = _degree(parsed)
-    except (re.error, RecursionError, OverflowError) as problem:
+    except (re.error, RecursionError, OverflowError, ValueError) as problem:
         raise ConfigurationError(
             f"--error-lines {pattern!r:.200} is no regular expression: {problem!s:.200}. Write it "
             "as Python's re has it."

@@ -389,6 +389,10 @@ def test_a_question_is_told_with_how_to_answer_it() -> None:
             "borg --critical extract r::a",
             "borg --critical --warning extract --log-json --progress --list r::a",
         ),
+        (
+            "borg --critical --warning extract --error --warning r::a",
+            "borg --critical --warning extract --log-json --progress --list --error --warning r::a",
+        ),
         ("borg extract -- r::a --error", "borg extract --log-json --progress --list -- r::a --error"),
         ("borg create r::a extract", "borg create r::a extract"),
         ("borg mount r::a /mnt", "borg mount r::a /mnt"),

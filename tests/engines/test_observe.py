@@ -64,6 +64,7 @@ def test_with_errors_a_restore_is_never_completed(
         ("(", "no regular expression: missing \\)"),
         ("(?P<path", "no regular expression"),
         ("a{4294967296}", "no regular expression"),
+        (f"a{{{'9' * 5_000}}}", "no regular expression"),
         ("(" * 10_000, "no regular expression"),
         ("(?P<x>)" * 2, "no regular expression"),
         (f"(?P<{'x' * 10_000} >)", "no regular expression"),
