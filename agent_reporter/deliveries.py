@@ -72,9 +72,9 @@ class Deliveries:
                 self.open.pop(source.restore_id, None)
                 try:
                     await keeper.settle_at_last()
-                finally:
-                    if not keeper.is_settled:
-                        await keeper.release()
+                except asyncio.CancelledError:
+                    await keeper.release()
+                    raise
 
         self.open[source.restore_id] = Open(delivery, keeper)
         self.spawn(f"deliver {source.restore_id}", run)
