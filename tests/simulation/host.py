@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent_reporter.clock import SystemClock
+from agent_reporter.takeover import Orphan
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Life(Process):
     def is_takeover(self, restore_id: str) -> bool:
         """Whether the restore is an orphan here."""
         return restore_id not in self.jobs
+
+    def has_found(self, restore_id: str) -> bool:
+        """Whether it is delivered from the spool, though it may have been a job of ours."""
+        found = self.reporter._all.open.get(restore_id) if hasattr(self, "reporter") else None
+        return found is not None and isinstance(found.delivery.source, Orphan)
 
     def exchange(self, restore_id: str) -> Exchange | None:
         """Where its delivery stands; None before it begins, and after its end."""

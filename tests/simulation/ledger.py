@@ -87,6 +87,7 @@ class ViolationError(Exception):
 class Talk:
     """The conversation of one process about one restore, as the network sees it."""
 
+    of_takeover: bool = False
     requests: int = 0
     last: deque[float] = field(default_factory=lambda: deque(maxlen=FLOOD))
     """When the last of them were made."""
@@ -172,12 +173,15 @@ class Ledger:
         if not request.is_of_delivery or not request.restore_id:
             return
         case = self.cases[request.restore_id]
+        life = self._world.life_of(request.process)
         talk = case.talks.setdefault(request.process.name, Talk())
+        if case.in_memory and life.has_found(request.restore_id) and not talk.of_takeover:
+            # It went on without a record, and has found the older one: that waits as it knows, from its first try.
+            talk = case.talks[request.process.name] = Talk(of_takeover=True)
         self._check_one_in_flight(case, request)
         self._check_flood(talk, request)
         self._check_backoff(case, talk, request)
         self._check_acknowledged(case, request)
-        life = self._world.life_of(request.process)
         if request.kind == "patch":
             if life.is_takeover(request.restore_id) and talk.requests == 0:
                 self.violated("takeover_reads_first", f"{request.restore_id}: {_brief(request.changes)}")
