@@ -119,8 +119,8 @@ class Scene:
         restore_id = self.reference.start_restore()
         await self.measured.ask("rest")
         baseline = self.measured.forget_peak()
-        # After a good answer to a sign-in nobody signs in again.
-        times = 1 if call is Call.SIGN_IN and bomb.lets_through else TIMES
+        # After a good answer nobody signs in again, or reads what nothing has happened to.
+        times = 1 if call in {Call.SIGN_IN, Call.READ} and bomb.lets_through else TIMES
         self.hostile.arm(bomb, call, times)
         await self.engine.ask("begin", restore_id)
         try:
