@@ -12,12 +12,13 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from agent_reporter import logs
 from agent_reporter.control_plane.client import ControlPlane
 from agent_reporter.control_plane.connection import connect
-from agent_reporter.control_plane.http import MAX_BODY, HttpSession, _Unread
+from agent_reporter.control_plane.http import MAX_BODY, READ_BYTES, HttpSession, _Unread
 from agent_reporter.control_plane.sign_in import SignIn
 from agent_reporter.control_plane.token_sources import Grant
 from agent_reporter.errors import ConfigurationError, MalformedError, SignInError, TransportError
@@ -417,6 +418,21 @@ async def test_odd_answers_are_answers(token_file: Path, content: bytes, status:
     answer = await read_from(says(content), token_file)
     assert answer.status == status
     assert explain(answer).startswith(f"HTTP {status}")
+
+
+async def test_of_a_flood_little_is_read_in_one_go(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    take = ResponseHandler.data_received
+
+    def noted(handler: ResponseHandler, data: bytes) -> None:
+        read.append(len(data))
+        take(handler, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", noted)
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 40_000
+    assert (await read_from(says(flood + http(200, b"{}")), token_file)).status == 200
+    assert sum(read) > len(flood)
+    assert max(read) <= READ_BYTES
 
 
 async def test_connections_of_every_kind_are_looked_at_before_they_are_used_again(

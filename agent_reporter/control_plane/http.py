@@ -34,6 +34,8 @@ MAX_BODY = 1024 * 1024
 """No more of an answer is read: one document of the API is at most 1 MB."""
 MAX_LOCAL_BODY = 32 * MAX_BODY
 """The same for the daemon of this host, which lists all its restores in one document."""
+READ_BYTES = 64 * 1024
+"""So much is read from a socket in one go; of asyncio's own 256 KiB, a flood held the loop up for 0.15 s."""
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep a connection, so that a patch rarely meets one that is just being closed."""
 DNS_CACHE_SECONDS = 60
@@ -92,8 +94,15 @@ class _Unread(aiohttp.BaseConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
+                _read_little(connection.transport)
                 return connection
             connection.close()
+
+
+def _read_little(transport: Any) -> None:
+    """At once: a flood of tiny answers holds the loop up until all that was read in one go are parsed."""
+    if hasattr(transport, "max_size"):  # of a socket; TLS has bounds of its own
+        transport.max_size = READ_BYTES
 
 
 class _UnixConnector(_Unread, aiohttp.UnixConnector):
