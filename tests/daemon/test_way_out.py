@@ -44,6 +44,10 @@ async def way_out(settings: Settings) -> AsyncIterator[None]:
     server = await asyncio.start_unix_server(take, settings.way_out)
     yield
     is_over = True
+    # CPython never closes a connection that it accepts in the same turn as the server is closed: none is accepted.
+    asyncio.get_running_loop().remove_reader(server.sockets[0].fileno())
+    for _ in range(5):
+        await asyncio.sleep(0)
     server.close()
     for writer in taken:
         writer.transport.abort()
