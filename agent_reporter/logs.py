@@ -55,11 +55,16 @@ def redact(text: str) -> str:
 
 
 def _forms_of(secret: str) -> tuple[str, ...]:
-    """A secret as it is, and as it looks in JSON, in JSON within JSON, in a URL, and in base64."""
+    """A secret as it is, and as it looks in JSON, in JSON within JSON, in Python, in a URL, and in base64."""
     in_json = json.dumps(secret)[1:-1]
     encoded = secret.encode(errors="surrogatepass")
     in_base64 = base64.b64encode(encoded).decode().rstrip("=")
-    return secret, in_json, json.dumps(in_json)[1:-1], quote(encoded, safe=""), in_base64
+    in_python = repr(encoded + b"\"'")[2:-4]  # with both quotes in it, single ones are escaped
+    unquoted = in_python.replace("\\'", "'")
+    return (
+        *(secret, in_json, json.dumps(in_json)[1:-1], in_python, unquoted),
+        *(quote(encoded, safe=""), in_base64),
+    )
 
 
 def load() -> ModuleType:

@@ -420,6 +420,23 @@ async def test_odd_answers_are_answers(token_file: Path, content: bytes, status:
     assert explain(answer).startswith(f"HTTP {status}")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-" + TOKEN.encode() + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nbad " + TOKEN.encode() + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 10_000 + TOKEN.encode() + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + TOKEN.encode() + b"\r\n\r\n",
+    ],
+)
+async def test_nothing_of_an_answer_that_is_no_http_is_quoted(token_file: Path, content: bytes) -> None:
+    with pytest.raises(TransportError) as caught:
+        await read_from(says(content), token_file)
+    assert "no valid HTTP: " in str(caught.value)
+    assert "b'" not in str(caught.value)
+    assert not any(TOKEN[at : at + 5] in str(caught.value) for at in range(len(TOKEN) - 4))
+
+
 async def test_of_a_flood_little_is_read_in_one_go(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     take = ResponseHandler.data_received

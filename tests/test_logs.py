@@ -130,11 +130,21 @@ def test_of_secrets_that_change_for_years_those_are_kept_out_that_are_of_use() -
         json.dumps(json.dumps('p"q/\\ä')),
         "https://host/?password=p%22q%2F%5C%C3%A4&x=1",
         base64.b64encode('p"q/\\ä'.encode()).decode(),
+        repr('p"q/\\ä'.encode()),
+        repr("it's: p\"q/\\ä".encode()),
     ],
 )
 def test_a_secret_is_taken_out_in_every_form_that_it_takes_in_texts(shown: str) -> None:
     conceal('p"q/\\ä')
     assert CONCEALED in redact(shown)
+
+
+@pytest.mark.parametrize("beside", ["", "'", '"', "'\""])
+@pytest.mark.parametrize("secret", ["it's", 'so"called', "back\\slash", "all'of\"them\\"])
+def test_a_secret_is_taken_out_of_what_python_quotes(secret: str, beside: str) -> None:
+    conceal(secret)
+    for quoted in (repr(beside + secret), repr((beside + secret).encode())):
+        assert CONCEALED in redact(quoted)
 
 
 @pytest.mark.parametrize("number", range(8))

@@ -6,6 +6,7 @@ Every foreign exception is translated here, once; nothing of a request, which ho
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from dataclasses import replace
@@ -43,6 +44,7 @@ WAY_OUT_HEADER = "X-Way-Out"
 """In an answer of the daemon's way out itself: the request did not get beyond it."""
 
 
+_QUOTED = re.compile(r"[\s:]*(?:\n|\bb['\"])")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -246,7 +248,8 @@ def tls_of(settings: Settings) -> ssl.SSLContext | bool:
 def _words(problem: Any) -> str:
     """What aiohttp or the system says, without the request that some of its exceptions carry."""
     if isinstance(problem, aiohttp.ClientResponseError):
-        return redact(f"no valid HTTP: {problem.message}")
+        # Not what it quotes of the answer: that may be a secret, and be cut in the middle of it.
+        return redact(f"no valid HTTP: {_QUOTED.split(problem.message)[0]}")
     if isinstance(problem, aiohttp.ServerDisconnectedError):
         return "the connection was closed before the whole answer came"
     if isinstance(problem, OSError) and problem.strerror:
