@@ -45,12 +45,14 @@ class LeftBehind:
 
     def own(self) -> list[tuple[Entry, Record]]:
         """Own all that can be owned; each is whole in its file then, and its lines are not needed."""
+        alive = [listed for listed in self._spool.listing() if not listed.dead]
         of_daemon = {
             listed.restore_id
-            for listed in self._spool.listing()
-            if not listed.dead and listed.record is not None and listed.record.client is not None
+            for listed in alive
+            if listed.record is not None and listed.record.client is not None
         }
-        self.over.intersection_update(of_daemon)
+        unread = {listed.restore_id for listed in alive if listed.record is None}
+        self.over.intersection_update(of_daemon | unread)
         found = []
         for restore_id in sorted(of_daemon | self.journaled.keys()):
             try:

@@ -268,6 +268,22 @@ def test_a_restore_that_is_over_and_looked_at_by_somebody_is_still_over_afterwar
     assert (found, left.over, kept(spool)) == ({}, set(), {})
 
 
+def test_a_restore_that_is_over_stays_so_while_its_file_cannot_be_read(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(spool, of_daemon(a_report("over")))
+
+    def fail(path: Path, restore_id: str) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agent_reporter.spool._read_record", fail)
+        left, found = owned(spool, {"over": {OVER: True}})
+    assert (found, left.over) == ({}, {"over"})
+    left, found = again(spool, left)
+    assert (found, left.over, kept(spool)) == ({}, set(), {})
+
+
 def test_a_restore_that_somebody_goes_on_with_is_not_over(spool: Spool) -> None:
     keep(spool, of_daemon(a_report("over")))
     left = LeftBehind(spool, DESTINATION, {"over": {OVER: True}})
