@@ -12,16 +12,16 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache, cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from agent_reporter.errors import ConfigurationError
 from agent_reporter.model.backoff import Backoff
 from agent_reporter.model.dialect import Dialect, PathSpelling, Progress
 from agent_reporter.model.error_log import DEFAULT_MAX_RECORDS
 from agent_reporter.model.record import Destination
+from agent_reporter.setting_checks import checked_base_url, checked_secret_path, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,23 +68,6 @@ def _system_file() -> Path | None:
         return None
 
 
-def _is_no_secret(value: object) -> object:
-    if isinstance(value, str) and "/" not in value:  # not quoted: it may be the secret itself
-        raise ValueError("has to be the path of a file, such as /etc/agent-reporter/secret or ./secret")
-    return value
-
-
-def _is_base_url(url: str | None) -> str | None:
-    if not url:
-        return url
-    parts = _parts_of(url)
-    if parts is None or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("has to be a URL such as https://backup.example.com")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("must not hold a user, a password, a query or a fragment")
-    return url.rstrip("/")
-
-
 def _setting(*, default: Any = MISSING, default_factory: Any = MISSING, **described: Any) -> Any:
     """A setting, `described` as `setting_sources.read` takes it."""
     return field(default=default, default_factory=default_factory, metadata=described)
@@ -104,7 +87,7 @@ class Settings:
     """
 
     endpoint: str = _setting(
-        after=_is_base_url,
+        after=checked_base_url,
         default="",
         description="URL of the control plane, without /v2. https, or http to a loopback address.",
     )
@@ -120,23 +103,23 @@ class Settings:
         description="This host's agent id: sent as X-Agent-Id, and one poll then serves all its restores.",
     )
     token_file: Path | None = _setting(
-        before=_is_no_secret,
+        before=checked_secret_path,
         default=None,
         description="File that holds a token; read again when it changes. It must not be open to others.",
     )
     agent_password_file: Path | None = _setting(
-        before=_is_no_secret,
+        before=checked_secret_path,
         default=None,
         description="File that holds the agent's password, to sign in with agent_id.",
     )
     identity_endpoint: str | None = _setting(
-        after=_is_base_url,
+        after=checked_base_url,
         default=None,
         description="URL of the Identity service, to sign in as a user; without /v2.0.",
     )
     identity_username: str | None = _setting(default=None, description="User name at the Identity service.")
     identity_api_key_file: Path | None = _setting(
-        before=_is_no_secret, default=None, description="File that holds that user's API key."
+        before=checked_secret_path, default=None, description="File that holds that user's API key."
     )
     spool_dir: Path = _setting(
         default_factory=lambda: _state_home() / "agent-reporter" / "spool",
@@ -249,7 +232,7 @@ class Settings:
                 raise ConfigurationError(f"settings: {name}: has to be {wanted}. Settings.load takes text.")
         try:
             for name in ("endpoint", "identity_endpoint"):
-                _is_base_url(getattr(self, name))
+                checked_base_url(getattr(self, name))
         except ValueError as problem:  # before anything quotes it: there may be a password in it
             raise ConfigurationError(f"settings: {name}: {problem}") from None
         for wrong in self._inconsistencies():
@@ -258,7 +241,7 @@ class Settings:
     def _inconsistencies(self) -> Iterator[str]:
         for name in ("endpoint", "identity_endpoint"):
             url = getattr(self, name)
-            if url and urlsplit(url).scheme == "http" and not self.allow_http and not _is_loopback(url):
+            if url and urlsplit(url).scheme == "http" and not self.allow_http and not is_loopback(url):
                 yield (
                     f"{name}: {url} is http, and tokens would travel readable. Use https, or set allow_http."
                 )
@@ -347,21 +330,3 @@ def _made(kind: Any, value: Any) -> Any:
         return value
     (made,) = {*(get_args(kind) or (kind,))} - {type(None)}
     return made(value)
-
-
-def _parts_of(url: str) -> SplitResult | None:
-    """The parts of a URL of a server; None if it is none. Why is not said: that would quote a password."""
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        return None
-    return parts if is_url else None
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

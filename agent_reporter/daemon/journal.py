@@ -21,10 +21,9 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from agent_reporter.daemon.journal_lines import HEADER, encode, lines_of, open_without_waiting
+from agent_reporter.daemon.journal_lines import HEADER, encode, lines_at
 from agent_reporter.durable import PRIVATE_FILE, make_directory, sync_directory
 from agent_reporter.errors import MalformedError, SpoolError
 from agent_reporter.logs import get_logger
@@ -39,8 +38,6 @@ PENDING_BYTES = 16 * 1024 * 1024
 """So much waits to be written at most; who comes on top of that waits until there is room."""
 CLOSE_SECONDS = 10.0
 """What is pending at the end has so long to be written."""
-READINGS = 3
-"""A segment is read so often before it is given up: a disk that failed once may give it the next time."""
 _NAME = re.compile(r"journal\.([1-9]\d*)")
 _log = get_logger()
 
@@ -141,24 +138,13 @@ class Journal:
         return self._directory / f"journal.{number}"
 
     def _read(self, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        path, done = self._path(number), 0
-        problem: Exception | None = None
-        for _ in range(READINGS):
-            try:
-                with open(path, "rb", opener=open_without_waiting) as file:
-                    for line in islice(lines_of(file), done, None):
-                        done += 1
-                        yield line
-            except MalformedError as damage:
-                problem = damage
-                break
-            except OSError as failure:
-                problem = failure
-            else:
-                return
-        self._damaged.add(number)
-        hint = f"what was not read of it is not reported; it will be found in {self._directory / 'aside'}"
-        _log.error("journal.damaged", file=str(path), problem=str(problem), hint=hint)
+        path = self._path(number)
+        try:
+            yield from lines_at(path)
+        except (OSError, MalformedError) as problem:
+            self._damaged.add(number)
+            hint = f"what was not read of it is not reported; it will be found in {self._directory / 'aside'}"
+            _log.error("journal.damaged", file=str(path), problem=str(problem), hint=hint)
 
     # --- while it runs ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agent_reporter.errors import MalformedError
@@ -14,12 +15,34 @@ from agent_reporter.model.restore_id import is_restore_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from typing import BinaryIO
 
 HEADER = b"agent-reporter journal 1\n"
+READINGS = 3
+"""A segment is read so often before it is given up: a disk that failed once may give it the next time."""
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _log = get_logger()
+
+
+def lines_at(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each line of the segment at `path` says.
+
+    Raises MalformedError where it is damaged, and OSError if it cannot be read, in READINGS tries.
+    """
+    done = 0
+    for left in reversed(range(READINGS)):
+        try:
+            with open(path, "rb", opener=open_without_waiting) as file:
+                for line in islice(lines_of(file), done, None):
+                    done += 1
+                    yield line
+        except OSError:
+            if not left:
+                raise
+        else:
+            return
 
 
 def lines_of(segment: BinaryIO) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -234,10 +234,8 @@ class Daemon:
             if engine.status != 0 or engine.out:
                 found.append(other(f"the engine's own ending was touched: {engine.status} {engine.text}"))
             found += message_untruths("the engine", engine.text)
-            if spool_untruths(
-                notes / "spool"
-            ):  # the daemon took its result no more: flush can only if it does
-                stage.mend()
+            if spool_untruths(notes / "spool"):
+                stage.mend()  # the daemon did not take its result, and flush needs a daemon that does
             found += await flush(stage.agent, environment=_of_engine(notes))
             await host.until_final(library, http)
             files = len(list(notes.glob("file*")))

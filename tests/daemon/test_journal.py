@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_reporter.daemon import journal as journal_module
-from agent_reporter.daemon.journal import READINGS, Files, Journal
-from agent_reporter.daemon.journal_lines import HEADER, lines_of
+from agent_reporter.daemon import journal_lines
+from agent_reporter.daemon.journal import Files, Journal
+from agent_reporter.daemon.journal_lines import HEADER, READINGS, lines_of
 from agent_reporter.durable import sync_directory
 from agent_reporter.errors import SpoolError
 from agent_reporter.spool import Spool
@@ -427,7 +428,7 @@ async def test_a_segment_that_cannot_be_read_is_not_deleted(
     def fail(path: str, flags: int) -> int:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal_module, "open_without_waiting", fail)
+    monkeypatch.setattr(journal_lines, "open_without_waiting", fail)
     journal = await opened(tmp_path)
     await journal.forget(await journal.rotate())
     await journal.close()
@@ -452,7 +453,7 @@ async def test_a_segment_that_fails_to_be_read_is_read_again_from_where_it_faile
             left[0] -= 1
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal_module, "lines_of", failing)
+    monkeypatch.setattr(journal_lines, "lines_of", failing)
     journal = Journal(tmp_path)
     assert await asyncio.to_thread(journal.replay) == merged(lines)
     await journal.start()

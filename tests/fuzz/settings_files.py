@@ -106,4 +106,11 @@ def _seeds() -> Sequence[bytes]:
     ]
 
 
-TARGETS = [Target("settings", ("settings.py", "cli/options.py"), _seeds, _place)]
+TARGETS = [
+    Target(
+        "settings",
+        ("settings.py", "setting_checks.py", "setting_sources.py", "cli/options.py"),
+        _seeds,
+        _place,
+    )
+]

@@ -88,6 +88,7 @@ class Talk:
     """The conversation of one process about one restore, as the network sees it."""
 
     of_takeover: bool = False
+    """It began with a record that this process found, after it had gone on without one."""
     requests: int = 0
     last: deque[float] = field(default_factory=lambda: deque(maxlen=FLOOD))
     """When the last of them were made."""
