@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from contextlib import suppress
 from email.errors import MessageError
 from http.client import HTTPException, parse_headers
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 from agent_reporter.control_plane.http import WAY_OUT_HEADER, tls_of
@@ -83,13 +85,14 @@ class WayOut:
             far_writer.close()
 
     async def _connect(self, url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        # asyncio's own happy eyeballs lose a socket that connects in the turn in which they are cancelled.
+        tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": url.host} if url.scheme == "https" else {}
         async with asyncio.timeout(self._connect_seconds):
-            return await asyncio.open_connection(
-                url.host,
-                url.port,
-                ssl=self._tls if url.scheme == "https" else None,
-                happy_eyeballs_delay=SECOND_ADDRESS_SECONDS,
+            addresses = await asyncio.get_running_loop().getaddrinfo(
+                url.host, url.port, type=socket.SOCK_STREAM
             )
+            connected = await start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_SECONDS)
+            return await asyncio.open_connection(sock=connected, **tls)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: asyncio.Timeout

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,6 @@ from agent_reporter.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from agent_reporter.model.verdict import Answer
     from tests.daemon.conftest import Client, Daemons
@@ -124,6 +124,43 @@ async def test_what_is_in_the_way_is_said_with_the_host(path: Path, host: str, w
             await ask(settings, settings.endpoint)
 
     assert not failed.value.uncertain
+
+
+async def test_it_keeps_no_socket_of_a_connection_that_is_cut_off_in_any_turn_of_its_making(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=TURNS) as far:
+        host, port = far.getsockname()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+
+        async def getaddrinfo(*_: object, **__: object) -> Any:
+            return found  # at once: what it takes a thread to find has no turns to count
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        way = WayOut(plain(path, f"http://{host}:{port}"))
+        made = 0
+        before = open_descriptors()
+        for turns in range(1, TURNS):
+            here, there = socket.socketpair()
+            with there:
+                there.sendall(f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+                reader, writer = await asyncio.open_connection(sock=here)
+                passing = asyncio.create_task(way.pass_on(reader, writer))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                made += open_descriptors() > before + 2
+                passing.cancel()
+                await asyncio.gather(passing, return_exceptions=True)
+                await writer.wait_closed()
+        assert made
+        assert open_descriptors() == before
+
+
+TURNS = 40
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def plain(path: Path, endpoint: str, **more: Any) -> Settings:
