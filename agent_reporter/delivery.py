@@ -258,9 +258,8 @@ class Delivery:
     async def _request(self, step: Step) -> Answer:
         if isinstance(step, Read):
             return await self._control_plane.read_restore(self.restore_id)
-        return await self._control_plane.update_restore(
-            self.restore_id, step.operations, self._keeper.facts(step.report)
-        )
+        facts = self._keeper.facts(step.report) if self._control_plane.is_daemon else None
+        return await self._control_plane.update_restore(self.restore_id, step.operations, facts)
 
     def _interpret(self, step: Step, report: Report, answer: Answer) -> Exchange:
         tally, meaning = self._means.tally, verdict.of(answer.status)

@@ -336,10 +336,7 @@ class Job(Counters):
         if total_bytes > known.bytes_restored or total_files > known.files_restored:
             if may_follow(known.state, RestoreState.IN_PROGRESS):
                 self._enter(RestoreState.IN_PROGRESS)  # an engine that restores has started
-            self._amend(
-                bytes_restored=max(total_bytes, known.bytes_restored),
-                files_restored=max(total_files, known.files_restored),
-            )
+            self._report = self._report.counted(total_files, total_bytes)
         if self._changed:
             self._changed = False
             self._amend(errors=self._errors.freeze())

@@ -222,6 +222,8 @@ def _translate(where: str, problem: Exception, seconds: float) -> TransportError
 
 
 async def _read_bounded(response: aiohttp.ClientResponse, max_body: int) -> bytes:
+    if response.status == 204:  # which has none
+        return b""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return b""
     chunks: list[bytes] = []

@@ -10,6 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, assert_never
 
+from agent_reporter.model.acknowledged import Acknowledged
 from agent_reporter.model.state import RestoreState
 from agent_reporter.model.times import format_time
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from agent_reporter.model.acknowledged import Acknowledged
     from agent_reporter.model.report import Report
 
 Operations = list[dict[str, Any]]
@@ -92,6 +92,11 @@ class Content(StrEnum):
         return self in {Content.PROGRESS, Content.PROGRESS_BESIDE_STATE}
 
 
+_ENDS = frozenset({Content.RESULT, Content.RESULT_ALONE})
+_ALONE = frozenset({Content.RESULT_ALONE, Content.STATE_ALONE})
+_GOES_ON = frozenset({Content.STATE, Content.PROGRESS_BESIDE_STATE})
+
+
 def replace_state(state: RestoreState) -> Operations:
     """A patch of `/state` alone, as for the third scenario: asking for a stop."""
     return [_replace("/state", state.value)]
@@ -137,19 +142,23 @@ def after(content: Content, acknowledged: Acknowledged, newest: Report) -> Ackno
     """What the control plane has once it answered 204 to that patch."""
     if content is Content.STOP:
         return replace(acknowledged, state=RestoreState.STOP_REQUESTED)
-    told: dict[str, Any] = {"revision": newest.revision}
-    if content.has_state:
-        told["state"] = newest.state
-    if content in {Content.RESULT, Content.RESULT_ALONE}:
-        told |= {"started_time": newest.started_time, "ended_time": newest.ended_time}
-    if content in {Content.RESULT_ALONE, Content.STATE_ALONE}:
-        return replace(acknowledged, **told)
-    if content in {Content.STATE, Content.PROGRESS_BESIDE_STATE}:
-        told["started_time"] = acknowledged.started_time or newest.started_time
+    state = newest.state if content.has_state else acknowledged.state
+    started, ended = acknowledged.started_time, acknowledged.ended_time
+    if content in _ENDS:
+        started, ended = newest.started_time, newest.ended_time
+    if content in _ALONE:
+        return replace(
+            acknowledged, revision=newest.revision, state=state, started_time=started, ended_time=ended
+        )
+    if content in _GOES_ON:
+        started = started or newest.started_time
     whole = content is Content.RESULT
-    return replace(
-        acknowledged,
-        **told,
+    # Made anew: this comes with every patch, and `replace` is slow.
+    return Acknowledged(
+        revision=newest.revision,
+        state=state,
+        started_time=started,
+        ended_time=ended,
         files_restored=max(newest.files_restored, acknowledged.files_restored),
         bytes_restored=max(newest.bytes_restored, acknowledged.bytes_restored),
         error_count=max(newest.errors.count, acknowledged.error_count),

@@ -41,6 +41,22 @@ class Report:
         """Whether the restore has ended."""
         return self.state.is_final
 
+    def counted(self, files_restored: int, bytes_restored: int) -> Report:
+        """The next report, which has these counts where they are higher."""
+        # Made anew: this comes with every patch, and `replace` is slow.
+        return Report(
+            restore_id=self.restore_id,
+            revision=self.revision + 1,
+            state=self.state,
+            started_time=self.started_time,
+            ended_time=self.ended_time,
+            files_restored=max(files_restored, self.files_restored),
+            bytes_restored=max(bytes_restored, self.bytes_restored),
+            total_files=self.total_files,
+            total_bytes=self.total_bytes,
+            errors=self.errors,
+        )
+
     def to_document(self) -> dict[str, Any]:
         """The JSON object that `from_document` reads back."""
         return {name: _encoded(getattr(self, name)) for name in self.__slots__}

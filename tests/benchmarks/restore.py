@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -55,6 +55,15 @@ with subprocess.Popen([*sys.argv[1:], "--json"], stdout=subprocess.PIPE) as rest
             patch = [{"op": "replace", "path": "/bytes_restored", "value": value}]
             session.patch(os.environ["URL"], data=json.dumps(patch))
 """
+_MARKED = """#!/bin/sh
+date +%s.%N > "$MARKS/begun"
+"$RESTIC" "$@"
+status=$?
+date +%s.%N > "$MARKS/ended"
+times > "$MARKS/times"
+exit $status
+"""
+"""Restic for `run`, which notes when it began and ended and what processor it took: the rest is `run`'s own."""
 WALL_LIMIT, CPU_LIMIT = 1.01, 0.02
 """Of restic alone, and of a core."""
 
@@ -73,11 +82,26 @@ SMALL = Size(files=100, file_bytes=20_000, rounds=2)
 
 
 @dataclass(frozen=True)
+class Own:
+    """What of that is `run`'s own, in seconds."""
+
+    before: float
+    """Until the engine began."""
+    after: float
+    """From its end on."""
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """What one restore took, with all of its processes, in seconds."""
 
     wall: float
     cpu: float
+    begun: float
+    """On the wall clock."""
+    own: Own | None = None
+    """Of `run` alone."""
 
 
 Round = dict[str, Cost]
@@ -124,7 +148,7 @@ class Stage:
             return _cost(self._command, environment, self._target)
         with control_plane() as server:
             if name == REPORTED:
-                cost = _cost(*_reported(self._command, environment, server), self._target)
+                cost = self._reported_cost(environment, server)
                 known = server.document()
                 if (known["state"], known["bytes_restored"]) != ("completed", self._repository.bytes):
                     raise UntrueError(f"the record of a restore of {self._repository.bytes} bytes is {known}")
@@ -132,6 +156,25 @@ class Stage:
             script = ["sh", "-c", _CURL, "sh"] if name == CURL else [sys.executable, "-c", _REQUESTS]
             variables = {"URL": server.restore_url, "TOKEN": TOKEN, "RESTIC_PROGRESS_FPS": "5"}
             return _cost([*script, *self._command], environment | variables, self._target)
+
+    def _reported_cost(self, environment: dict[str, str], server: ControlPlane) -> Cost:
+        restic, *arguments = self._command
+        marked = server.directory / "restic"
+        marked.write_text(_MARKED)
+        marked.chmod(0o700)
+        command, environment = _reported([str(marked), *arguments], environment, server)
+        environment |= {"MARKS": str(server.directory), "RESTIC": str(restic)}
+        cost = _cost(command, environment, self._target)
+        begun, ended = (float((server.directory / mark).read_text()) for mark in ("begun", "ended"))
+        of_engine = sum(map(_seconds, (server.directory / "times").read_text().split()))
+        own = Own(begun - cost.begun, cost.begun + cost.wall - ended, cost.cpu - of_engine)
+        return replace(cost, own=own)
+
+
+def _seconds(shown: str) -> float:
+    """What `times` of a shell shows as 1m2.50s."""
+    minutes, _, seconds = shown.removesuffix("s").partition("m")
+    return 60 * float(minutes) + float(seconds)
 
 
 def _reported(
@@ -152,11 +195,11 @@ def _cost(command: Sequence[str], environment: dict[str, str], target: Path) -> 
     """Run `command` into an empty target, with nothing left to write from before."""
     shutil.rmtree(target, ignore_errors=True)
     os.sync()
-    before, begun = os.times(), time.perf_counter()
+    at, before, begun = time.time(), os.times(), time.perf_counter()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - begun, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(wall, cpu)
+    return Cost(wall, cpu, at)
 
 
 def _ratio(rounds: Sequence[Round], name: str) -> float:
@@ -204,3 +247,11 @@ def _print(title: str, rounds: Sequence[Round]) -> None:
     console = Console()
     console.width = max(console.width, 180)
     console.print(table)
+    own = [each[REPORTED].own for each in rounds]
+    before, after, cpu = (
+        1_000 * median(getattr(one, field) for one in own) for field in ("before", "after", "cpu")
+    )
+    print(
+        f"of that run's own: {before:.0f} ms until restic begins, {after:.0f} ms from its end on, "
+        f"{cpu:.0f} ms of CPU in all"
+    )
