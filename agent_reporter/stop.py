@@ -112,6 +112,14 @@ class StopWatcher:
         self.last_look = None
 
     async def _poll(self, running: Sequence[Stoppable]) -> None:
+        lacked_events = self._lacks_events
+        problems = await self._look(running)
+        if self._lacks_events and not lacked_events:  # what found that out has seen no stop
+            problems += await self._look(running)
+        self._note(problems[0] if problems else "")
+
+    async def _look(self, running: Sequence[Stoppable]) -> list[str]:
+        """Look once, for all that `running` holds; returns what kept us from it, in words."""
         # Calls to be made, and not coroutines: one that is cancelled before its turn would never be awaited.
         looks: list[Callable[[], Awaitable[None]]]
         if self._lacks_events:
@@ -122,8 +130,7 @@ class StopWatcher:
                 looks.append(self._look_at_agent_events)
             else:
                 looks += [partial(self._look_at_events, restore) for restore in running]
-        problems = [problem for problem in await asyncio.gather(*map(self._bounded, looks)) if problem]
-        self._note(problems[0] if problems else "")
+        return [problem for problem in await asyncio.gather(*map(self._bounded, looks)) if problem]
 
     async def _bounded(self, look: Callable[[], Awaitable[None]]) -> str:
         """What kept us from looking, in words; empty if nothing did."""

@@ -129,6 +129,27 @@ async def test_a_control_plane_without_events_can_stop_a_restore_within_two_poll
     assert 1 <= len(reads) <= 2
 
 
+@pytest.mark.parametrize("with_agent", [True, False])
+async def test_the_look_that_finds_no_events_reads_the_restore_itself(
+    with_agent: bool,  # noqa: FBT001
+    rig: Rig,
+) -> None:
+    rig.server.add_fault({"status": 404}, times=99_999, path_regex="/events$")
+    changes: dict[str, Any] = {} if with_agent else {"agent_id": None}
+    interval = 120.0
+    async with running(rig, idle_poll_interval=NEVER, stop_poll_interval=interval, **changes) as (
+        restore_id,
+        job,
+        _,
+    ):
+        rig.server.request_stop(restore_id)
+        await seen(job)
+        requests = rig.requests()
+    (poll,) = filter(is_poll, requests)
+    read = next(each for each in requests if each.is_read and each.time > poll.time)
+    assert read.time - poll.time < interval
+
+
 @pytest.mark.parametrize(
     "answer",
     [

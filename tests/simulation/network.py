@@ -277,10 +277,12 @@ class Response:
         self._request = request
         self._body = body
         self._cut = cut
+        self._is_over = False
 
     async def iter_any(self) -> AsyncIterator[bytes]:
         if self._body:
             yield self._body
+        self._is_over = True
         if self._cut:
             self._ledger.unanswered(self._request, "cut")
             raise aiohttp.ClientPayloadError("Response payload is not completed")
@@ -288,6 +290,9 @@ class Response:
 
     def close(self) -> None:
         """Nothing more of it is wanted."""
+        if self._is_over:
+            return
+        self._is_over = True
         self._ledger.answered(self._request, self.status, b"", self.headers.get("Retry-After"))
 
 
@@ -316,13 +321,16 @@ class Exchange:
 
     def __init__(self, carried: Any) -> None:
         self._carried = carried
+        self._response: Response | None = None
 
     async def __aenter__(self) -> Response:
         response: Response = await self._carried
+        self._response = response
         return response
 
     async def __aexit__(self, *_: object) -> None:
-        pass
+        if self._response is not None:
+            self._response.close()
 
 
 def _nothing() -> None:
