@@ -11,7 +11,7 @@ import pytest
 from agent_reporter.engines.catalogue import OWN
 from agent_reporter.engines.lines import LineSplitter
 from tests.benchmarks import parsing
-from tests.benchmarks.__main__ import GROUPS
+from tests.benchmarks.__main__ import GROUPS, main
 from tests.benchmarks.goals import Goal, UntrueError
 from tests.benchmarks.rounds import NOT_INSTALLED, QUICK
 
@@ -116,6 +116,23 @@ def test_a_target_is_met_on_its_own_side_only() -> None:
     assert Goal("a", "b", 3.0, 3.0, is_floor=True).is_met
     assert not Goal("a", "b", 2.9, 3.0, is_floor=True).is_met
     assert Goal("a", "b", None, 3.0).is_met is None
+
+
+def test_what_the_others_measured_is_shown_though_a_group_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> list[Goal]:
+        raise ZeroDivisionError("no rounds")
+
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # as `main` does, and as it was afterwards
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "rates", "idle", "--quick"])
+    monkeypatch.setitem(GROUPS, "rates", fails)
+    monkeypatch.setitem(GROUPS, "idle", lambda _: [Goal("wake-ups of an idle daemon", "-", 0.3, 1.0)])
+    assert main() == 1
+    shown = capsys.readouterr()
+    assert "wake-ups of an idle daemon" in shown.out
+    assert "untrue: rates failed: ZeroDivisionError: no rounds" in shown.out
+    assert "ZeroDivisionError" in shown.err
 
 
 def test_a_group_that_is_not_there_is_named() -> None:

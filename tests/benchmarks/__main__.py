@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from pathlib import Path
 
+from agent_reporter.model.showing import described
 from tests.benchmarks import (
     hot_path,
     idle,
@@ -57,6 +59,9 @@ def main() -> int:
             goals += GROUPS[name](QUICK if args.quick else FULL)
         except UntrueError as problem:
             untrue.append(f"{name}: {problem}")
+        except Exception as problem:  # noqa: BLE001 - what the other groups measure is shown all the same
+            traceback.print_exc()
+            untrue.append(f"{name} failed: {described(problem)}")
     print_goals(goals)
     if args.chart is not None:
         args.chart.write_bytes(draw(goals))

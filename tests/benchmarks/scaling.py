@@ -202,6 +202,8 @@ async def _measure(server: LeanServer, scale: Scale, restores: int) -> Size:
     if len(ages) != restores:
         raise UntrueError(f"of {restores} restores, {restores - len(ages)} were never told of")
     shown = [age / interval for each in ages.values() for age in each]
+    if not shown:
+        raise UntrueError(f"nothing was stated of {restores} restores while it was looked: run it again")
     return Size(restores, patches, ended - begun, cpu, shown)
 
 

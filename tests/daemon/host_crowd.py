@@ -278,7 +278,8 @@ class Crowd:
                 command = ["sh", "-c", SCRIPT, "engine", *mine]
             case Engine.RUN:
                 engine = self._program.command(course, restore.directory)
-                command = [*agent, "run", "--restore-id", restore.id, *GRACE, "--", *engine]
+                options = [*GRACE, *self._program.options(restore.directory)]
+                command = [*agent, "run", "--restore-id", restore.id, *options, "--", *engine]
                 environment = self._program.environment(course) | environment
                 pipe = asyncio.subprocess.PIPE
         with (restore.directory / "log").open("wb") as log:

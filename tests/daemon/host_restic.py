@@ -33,6 +33,8 @@ SPOILED = 3
 LINE_LIMIT = 1 << 20
 EXIT_INTERRUPTED = 130
 EXIT_KILLED = 128 + 9
+RESTORED = "restored"
+"""What the script restores, as its one file, and says then."""
 NOT_BY_SCRIPT = frozenset({Way.ERRORS, Way.GIVES_UP})
 """What nobody can tell of a program that nothing is known of."""
 
@@ -44,6 +46,10 @@ class Program(Protocol):
     def name(self) -> str: ...
 
     def command(self, course: Course, directory: Path) -> list[str]: ...
+
+    def options(self, directory: Path) -> list[str]:
+        """What `run` is told beside that command."""
+        ...
 
     def environment(self, course: Course) -> dict[str, str]: ...
 
@@ -72,6 +78,9 @@ class Restic:
         limits = ["--limit-download", str(rate), "-o", "local.connections=1"]
         return [self.restic.path, *limits, "restore", "latest", "--target", str(directory)]
 
+    def options(self, directory: Path) -> list[str]:  # noqa: ARG002 - as the script needs it
+        return []
+
     def environment(self, course: Course) -> dict[str, str]:
         wrong = {"RESTIC_PASSWORD": "wrong"} if course.way is Way.GIVES_UP else {}
         return self.repository.environment(**wrong)
@@ -97,14 +106,19 @@ class Restic:
 
 @dataclass(frozen=True)
 class Script:
-    """A program that nothing is known of: it tells no counts."""
+    """A program that nothing is known of: it tells no counts, so `run` looks into the folder it restores to."""
 
     name: str = "sh"
 
     def command(self, course: Course, directory: Path) -> list[str]:
         stop = "trap 'echo stopping; exit 1' TERM"
         wait = f"for _ in $(seq {int(course.seconds * 5)}); do sleep 0.2; done"
-        return ["sh", "-c", f"{stop}; {wait}; echo done >{directory}/file"]
+        return ["sh", "-c", f"{stop}; {wait}; printf {RESTORED} >{_target(directory)}/file; echo {RESTORED}"]
+
+    def options(self, directory: Path) -> list[str]:
+        target = _target(directory)
+        target.mkdir()
+        return ["--target", str(target)]
 
     def environment(self, course: Course) -> dict[str, str]:  # noqa: ARG002 - as restic needs it
         return dict(os.environ)
@@ -112,11 +126,18 @@ class Script:
     def read(self, line: str, notes: Notes) -> None:
         if line.startswith("stopping"):
             notes.stopped_at = time.time()
+        if line.startswith(RESTORED):
+            notes.files, notes.bytes = 1, len(RESTORED)
 
     def state(self, course: Course, status: int, notes: Notes) -> str:  # noqa: ARG002 - as restic needs it
         if status == 0:
             return "completed"
         return "stopped" if notes.stopped_at is not None else "failed"
+
+
+def _target(directory: Path) -> Path:
+    """Where the script restores to: beside it lies its log."""
+    return directory / "target"
 
 
 def ways_missing() -> frozenset[Way]:

@@ -473,14 +473,24 @@ async def test_a_read_that_fails_is_not_counted_as_one() -> None:
 
 
 @on_virtual_time
-async def test_what_goes_with_a_patch_says_how_much_there_is_in_all() -> None:
+async def test_what_goes_with_a_patch_to_the_daemon_says_how_much_there_is_in_all() -> None:
     scene = under_way()
+    scene.plane.is_daemon = True
     scene.engine.states(bytes_restored=5, total_bytes=500, total_files=7)
     async with scene.delivering():
         await until(0)
     facts = scene.plane.calls[0].facts
     assert facts is not None
     assert (facts.total_bytes, facts.total_files, len(facts.pids)) == (500, 7, 1)
+
+
+@on_virtual_time
+async def test_nothing_goes_with_a_patch_to_the_control_plane_itself() -> None:
+    scene = under_way()
+    scene.engine.states(bytes_restored=5, total_bytes=500, total_files=7)
+    async with scene.delivering():
+        await until(0)
+    assert scene.plane.calls[0].facts is None
 
 
 # Stops ----------------------------------------------------------------------------------------------------

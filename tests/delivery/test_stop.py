@@ -137,7 +137,8 @@ async def test_the_look_that_finds_no_events_reads_the_restore_itself(
     rig.server.add_fault({"status": 404}, times=99_999, path_regex="/events$")
     changes: dict[str, Any] = {} if with_agent else {"agent_id": None}
     interval = 120.0
-    async with running(rig, idle_poll_interval=NEVER, stop_poll_interval=interval, **changes) as (
+    changes |= {"stop_poll_interval": interval, "retry_cap": interval}
+    async with running(rig, idle_poll_interval=NEVER, **changes) as (
         restore_id,
         job,
         _,
