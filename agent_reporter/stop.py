@@ -114,7 +114,7 @@ class StopWatcher:
     async def _poll(self, running: Sequence[Stoppable]) -> None:
         lacked_events = self._lacks_events
         problems = await self._look(running)
-        if self._lacks_events and not lacked_events:  # what found that out has seen no stop
+        if self._lacks_events and not lacked_events:  # there is still a stop to be seen
             problems += await self._look(running)
         self._note(problems[0] if problems else "")
 

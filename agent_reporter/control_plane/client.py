@@ -59,12 +59,12 @@ class ControlPlane:
     async def update_restore(
         self, restore_id: str, operations: Operations, facts: Facts | None = None
     ) -> Answer:
-        """PATCH the restore with JSON Patch operations: 204. `facts` are for the daemon alone."""
+        """PATCH the restore with JSON Patch operations: 204. `facts` are for the daemon."""
         return await self._call(
             "PATCH",
             self._restores / restore_id,
             operations,
-            {"Content-Type": JSON_PATCH, **(_headers(facts) if facts else {})},
+            {"Content-Type": JSON_PATCH, **(_headers(facts) if facts and self.is_daemon else {})},
         )
 
     async def list_restores(self) -> Answer:

@@ -24,6 +24,10 @@ from agent_reporter.control_plane.http import WAY_OUT_HEADER, tls_of
 from agent_reporter.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohappyeyeballs import AddrInfoType as Address
+
     from agent_reporter.settings import Settings
 
 HEAD_SECONDS = 10.0
@@ -73,7 +77,7 @@ class WayOut:
             return
         try:
             far_reader, far_writer = await self._connect(url)
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: there is no thread to be had
             await _refuse(writer, f"no connection to {url.origin()}: {_words(problem)}")
             return
         try:
@@ -85,14 +89,9 @@ class WayOut:
             far_writer.close()
 
     async def _connect(self, url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        # asyncio's own happy eyeballs lose a socket that connects in the turn in which they are cancelled.
         tls: dict[str, Any] = {"ssl": self._tls, "server_hostname": url.host} if url.scheme == "https" else {}
         async with asyncio.timeout(self._connect_seconds):
-            addresses = await asyncio.get_running_loop().getaddrinfo(
-                url.host, url.port, type=socket.SOCK_STREAM
-            )
-            connected = await start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_SECONDS)
-            return await asyncio.open_connection(sock=connected, **tls)
+            return await asyncio.open_connection(sock=await _connected(await _addresses(url)), **tls)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: asyncio.Timeout
@@ -104,6 +103,29 @@ class WayOut:
                 writer.write(block)
                 await writer.drain()
         writer.close()
+
+
+async def _addresses(url: URL) -> Sequence[Address]:
+    """Where `url` leads; raises OSError. For what is an address already, no thread is waited for."""
+    kind = socket.SOCK_STREAM
+    try:
+        return socket.getaddrinfo(url.host, url.port, type=kind, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=kind)
+
+
+async def _connected(addresses: Sequence[Address]) -> socket.socket:
+    """A socket to the first address that answers; raises OSError.
+
+    asyncio's own happy eyeballs lose a socket that connects in the turn in which they are cancelled. These
+    lose no socket, but may lose that they were cancelled.
+    """
+    connected = await start_connection(addresses, happy_eyeballs_delay=SECOND_ADDRESS_SECONDS)
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        connected.close()
+        raise asyncio.CancelledError
+    return connected
 
 
 def _host(head: bytes) -> str:

@@ -44,7 +44,7 @@ GROUPS = {
 
 
 def main() -> int:
-    """Run the groups that are named, or all; the exit status is 1 if one finds something untrue."""
+    """Run the groups that are named, or all; the exit status is 1 if one fails, or finds something untrue."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a few short rounds; the figures mean little")

@@ -1,7 +1,7 @@
 """Patches a second: what the reporter gets acknowledged with its durable spool, beside a bare aiohttp loop.
 
-Many restores have something new all the time, and the interval of reporting is shorter than each waits for its
-turn, so that only the work for a patch counts. The bare loop sends what such patches hold, made beforehand, with a session of
+Some restores have something new all the time, and the interval of reporting is shorter than a patch of each takes,
+so that only the work for a patch counts. The bare loop sends what such patches hold, made beforehand, with a session of
 aiohttp's and nothing else. TMPDIR says on which file system the spool is.
 """
 
@@ -36,7 +36,7 @@ LIMIT = 0.6
 IN_FLIGHT = (1, 20)
 RESTORES = 20
 REPORT_INTERVAL = NEWS_EVERY = 0.001
-"""Seconds: less than a restore waits for its turn, so that neither is what bounds the rate."""
+"""Seconds: less than from one patch of a restore to its next, so that neither is what bounds the rate."""
 PATIENCE, LOOK_EVERY = 60.0, 0.005
 """Seconds."""
 BARE, REPORTED = "a bare aiohttp loop", "the reporter"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from yarl import URL
 
 from agent_reporter.control_plane.http import HttpSession
+from agent_reporter.daemon import way_out as way_out_module
 from agent_reporter.daemon.way_out import WayOut
 from agent_reporter.errors import TransportError
 from agent_reporter.settings import Settings
@@ -126,19 +128,18 @@ async def test_what_is_in_the_way_is_said_with_the_host(path: Path, host: str, w
     assert not failed.value.uncertain
 
 
+@pytest.mark.parametrize("addresses", [1, 3])
 async def test_it_keeps_no_socket_of_a_connection_that_is_cut_off_in_any_turn_of_its_making(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    addresses: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=TURNS) as far:
+    with socket.create_server(("127.0.0.1", 0), backlog=addresses * TURNS) as far:
         host, port = far.getsockname()
-        found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-
-        async def getaddrinfo(*_: object, **__: object) -> Any:
-            return found  # at once: what it takes a thread to find has no turns to count
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses * found)
+        monkeypatch.setattr(way_out_module, "SECOND_ADDRESS_SECONDS", 1e-9)
         way = WayOut(plain(path, f"http://{host}:{port}"))
         made = 0
+        gc.collect()
         before = open_descriptors()
         for turns in range(1, TURNS):
             here, there = socket.socketpair()
@@ -150,7 +151,9 @@ async def test_it_keeps_no_socket_of_a_connection_that_is_cut_off_in_any_turn_of
                     await asyncio.sleep(0)
                 made += open_descriptors() > before + 2
                 passing.cancel()
-                await asyncio.gather(passing, return_exceptions=True)
+                async with asyncio.timeout(10):
+                    await asyncio.gather(passing, return_exceptions=True)
+                assert passing.cancelled()
                 await writer.wait_closed()
         assert made
         assert open_descriptors() == before

@@ -192,7 +192,7 @@ class Plane:
     async def read_restore(self, _restore_id: str) -> Answer:
         return await self._answer(Call(seconds(), None))
 
-    async def update_restore(self, _restore_id: str, operations: Operations, facts: Facts) -> Answer:
+    async def update_restore(self, _restore_id: str, operations: Operations, facts: Facts | None) -> Answer:
         told = {_FIELDS.get(each["path"], each["path"][1:]): each["value"] for each in operations}
         return await self._answer(Call(seconds(), told, facts))
 
