@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 GROWTH = 1.15
 AGE = 1.05
 """Intervals: one, and 50 ms of a second for the way."""
-INTERVALS = 1.5
+INTERVALS = 2.25
+"""That are looked at, at least: each restore is told of twice in two, however its turn lies."""
 STATEMENTS = 4
 """Of each restore in an interval."""
 OPENED_AT_ONCE = 20
