@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent_reporter.clock import SystemClock
-from agent_reporter.takeover import Orphan
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_reporter import Job, Reporter
+    from agent_reporter.delivery import Delivery
     from agent_reporter.model.exchange import Exchange
     from tests.simulation.world import World
 
@@ -61,10 +61,10 @@ class Life(Process):
         """Whether the restore is an orphan here."""
         return restore_id not in self.jobs
 
-    def has_found(self, restore_id: str) -> bool:
-        """Whether it is delivered from the spool, though it may have been a job of ours."""
+    def delivery(self, restore_id: str) -> Delivery | None:
+        """What delivers it now."""
         found = self.reporter._all.open.get(restore_id) if hasattr(self, "reporter") else None
-        return found is not None and isinstance(found.delivery.source, Orphan)
+        return None if found is None else found.delivery
 
     def exchange(self, restore_id: str) -> Exchange | None:
         """Where its delivery stands; None before it begins, and after its end."""

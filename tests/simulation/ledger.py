@@ -87,8 +87,8 @@ class ViolationError(Exception):
 class Talk:
     """The conversation of one process about one restore, as the network sees it."""
 
-    of_takeover: bool = False
-    """It began with a record that this process found, after it had gone on without one."""
+    delivery: object = None
+    """Whose it is: a process may deliver an orphan, and then what a new engine states of the same restore."""
     requests: int = 0
     last: deque[float] = field(default_factory=lambda: deque(maxlen=FLOOD))
     """When the last of them were made."""
@@ -175,10 +175,13 @@ class Ledger:
             return
         case = self.cases[request.restore_id]
         life = self._world.life_of(request.process)
-        talk = case.talks.setdefault(request.process.name, Talk())
-        if case.in_memory and life.has_found(request.restore_id) and not talk.of_takeover:
-            # It went on without a record, and has found the older one: that waits as it knows, from its first try.
-            talk = case.talks[request.process.name] = Talk(of_takeover=True)
+        delivery, talk = life.delivery(request.restore_id), case.talks.get(request.process.name)
+        if talk is None:
+            talk = case.talks[request.process.name] = Talk(delivery)
+        elif delivery is not talk.delivery:
+            # Another record, which waits as it knows, from its first try.
+            talk = case.talks[request.process.name] = Talk(delivery, in_flight=talk.in_flight)
+            case.kept_wait = None
         self._check_one_in_flight(case, request)
         self._check_flood(talk, request)
         self._check_backoff(case, talk, request)
