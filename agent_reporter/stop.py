@@ -186,7 +186,9 @@ class StopWatcher:
         try:
             answer = await self._get(lambda: self._control_plane.read_restore(restore.restore_id))
         except NotServedError:
-            return  # the restore's delivery finds out what that means
+            # The restore's delivery finds out what that means. Events may have been refused in passing only.
+            self._lacks_events = False
+            return
         if state_of(answer.document()) is RestoreState.STOP_REQUESTED:
             restore.request_stop()
 

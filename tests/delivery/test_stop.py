@@ -130,6 +130,20 @@ async def test_a_control_plane_without_events_can_stop_a_restore_within_two_poll
 
 
 @pytest.mark.parametrize("with_agent", [True, False])
+async def test_events_that_were_refused_once_are_asked_for_again_where_nothing_can_be_read(
+    with_agent: bool,  # noqa: FBT001
+    rig: Rig,
+) -> None:
+    rig.server.add_fault({"status": 404}, times=99_999, path_regex="/restores/[^/]+$", method="GET")
+    rig.server.add_fault({"status": 403}, times=1, path_regex="/events$", method="GET")
+    changes: dict[str, Any] = {} if with_agent else {"agent_id": None}
+    async with running(rig, idle_poll_interval=NEVER, **changes) as (restore_id, job, _):
+        await rig.until(lambda: sum(each.is_poll for each in rig.requests()) >= 2)
+        polls = await requests_until_seen(rig, restore_id, job, is_poll)
+    assert 1 <= len(polls) <= 2
+
+
+@pytest.mark.parametrize("with_agent", [True, False])
 async def test_the_look_that_finds_no_events_reads_the_restore_itself(
     with_agent: bool,  # noqa: FBT001
     rig: Rig,

@@ -149,8 +149,8 @@ class World:
         engine = next(each for each in self.engines if each.case.restore_id == restore_id)
         gone = engine.pid is None or not self.is_process_alive(engine.pid)
         job = life.jobs.get(restore_id)
-        if engine.case.in_memory:  # an older record was left in the spool
-            return gone and (job is None or not job.is_live)
+        if engine.case.in_memory:  # an older record was left in the spool, which names another engine
+            return job is None or not job.is_live
         return gone and job is None and engine.case.durable is None
 
     # The run.
